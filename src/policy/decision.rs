@@ -1,0 +1,123 @@
+//! The verdict, and the proof of it.
+
+use std::sync::Arc;
+
+use super::{RouteId, requirement::Requirement};
+use crate::identity::{Identity, ProviderId, Scopes, TokenError};
+
+/// What is known about who sent the request.
+#[derive(Clone, Debug)]
+pub enum Authentication {
+    /// No credential, or a session that is unknown or ended: the cookie is ambient.
+    Anonymous,
+    Verified(Arc<Identity>),
+    /// A credential that was presented and does not count.
+    Rejected(TokenError),
+}
+
+/// The answer to "may this request pass?".
+#[derive(Debug)]
+pub enum Decision {
+    Allow(Permit),
+    Login(LoginDemand),
+    Challenge(Challenge),
+    Deny(Denial),
+}
+
+/// The proof that a request may pass. Only [`super::decide`] makes one, and nothing is forwarded without it.
+///
+/// ```compile_fail
+/// // The fields are private: nobody else can make one …
+/// let permit = vestibule::policy::Permit { route: vestibule::policy::RouteId::new(0), identity: None };
+/// ```
+///
+/// ```compile_fail
+/// // … and neither can its constructors be called.
+/// let permit = vestibule::policy::Permit::for_anybody(vestibule::policy::RouteId::new(0));
+/// ```
+///
+/// ```compile_fail
+/// // Nor can one be used twice.
+/// fn twice(permit: vestibule::policy::Permit) -> (vestibule::policy::Permit, vestibule::policy::Permit) {
+///     (permit.clone(), permit)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Permit {
+    route: RouteId,
+    identity: Option<Arc<Identity>>,
+}
+
+impl Permit {
+    pub(super) fn for_anybody(route: RouteId) -> Self {
+        Self { route, identity: None }
+    }
+
+    pub(super) fn for_identity(route: RouteId, identity: Arc<Identity>) -> Self {
+        Self {
+            route,
+            identity: Some(identity),
+        }
+    }
+
+    pub fn route(&self) -> RouteId {
+        self.route
+    }
+
+    /// Who passes; nobody in particular on a public route.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
+    }
+}
+
+/// The browser has to log in with one of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginDemand {
+    pub providers: Arc<[ProviderId]>,
+}
+
+/// What a client is asked for (RFC 6750 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// No credential was sent: 401 without an error code (RFC 6750 §3.1).
+    TokenMissing,
+    /// The `Authorization` header cannot be read: 400 `invalid_request`.
+    InvalidRequest,
+    /// The credential does not count: 401 `invalid_token`.
+    InvalidToken(TokenError),
+    /// The identity lacks a scope: 403 `insufficient_scope`, all that the route needs named.
+    InsufficientScope(Scopes),
+}
+
+impl From<TokenError> for Challenge {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Malformed => Self::InvalidRequest,
+            TokenError::TooLong
+            | TokenError::NotAccepted
+            | TokenError::UnknownIssuer
+            | TokenError::Signature
+            | TokenError::Algorithm
+            | TokenError::UnknownKey
+            | TokenError::Type
+            | TokenError::Header
+            | TokenError::Audience
+            | TokenError::Expired
+            | TokenError::NotYetValid
+            | TokenError::Claim(_)
+            | TokenError::Inactive
+            | TokenError::SenderConstrained => Self::InvalidToken(error),
+        }
+    }
+}
+
+/// Why somebody who is known may not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// A requirement of `allow` is not met.
+    Unmet(Requirement),
+    /// The `deny` table with this index applies.
+    Rule(usize),
+    /// A page of another site tried to act with the person's cookie.
+    CrossSite,
+}

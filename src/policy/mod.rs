@@ -1,0 +1,120 @@
+//! May this request pass? Pure: facts in, a decision out.
+
+mod decision;
+mod requirement;
+mod route;
+
+use std::net::IpAddr;
+
+use http::Method;
+
+pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Permit};
+pub use requirement::{ClaimRule, Requirement, Requirements};
+pub use route::{
+    Access, Admission, Host, Lookup, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl, Routes,
+    Scheme, Tie,
+};
+
+use crate::{
+    identity::{Identity, Proof, TokenError},
+    time::Timestamp,
+};
+
+/// What the decision may know of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts<'a> {
+    pub method: &'a Method,
+    /// Lower case, without port.
+    pub host: &'a str,
+    pub port: Option<u16>,
+    /// The canonical path.
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    pub client: Client,
+    pub initiator: Initiator,
+    pub address: IpAddr,
+}
+
+/// Who waits for the answer, as far as it can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// A browser that navigates: it can be sent elsewhere, and shows pages.
+    Navigation,
+    /// Anything else: scripts, fetches of a page, WebSockets, forms.
+    Programmatic,
+}
+
+/// Whose page made the request, where a browser says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initiator {
+    /// The site itself, the person's own hand, or a client that does not say.
+    OwnSite,
+    /// A page of another site.
+    ForeignSite,
+}
+
+/// Decides whether a request may pass, and what to ask for when it may not.
+pub fn decide(route: &Route, request: &RequestFacts<'_>, authentication: Authentication, now: Timestamp) -> Decision {
+    let Access::Protected(admission) = &route.access else {
+        return Decision::Allow(Permit::for_anybody(route.id));
+    };
+    let identity = match authentication {
+        Authentication::Anonymous => return ask_who(admission, request),
+        Authentication::Rejected(error) => return Decision::Challenge(Challenge::from(error)),
+        Authentication::Verified(identity) => identity,
+    };
+    if identity.expires_at <= now {
+        return expired(admission, request, &identity);
+    }
+    if identity.proof == Proof::Session && forged(admission, request) {
+        return Decision::Deny(Denial::CrossSite);
+    }
+    if let Some(index) = admission.deny.iter().position(|rule| rule.all_apply(&identity)) {
+        return Decision::Deny(Denial::Rule(index));
+    }
+    if !admission.allow.scopes_held(&identity) {
+        return Decision::Challenge(Challenge::InsufficientScope(admission.allow.scopes.clone()));
+    }
+    match admission.allow.first_unmet(&identity) {
+        Some(requirement) => Decision::Deny(Denial::Unmet(requirement)),
+        None => Decision::Allow(Permit::for_identity(route.id, identity)),
+    }
+}
+
+/// A browser that can log in is asked to; everybody else is told that a credential is missing.
+fn ask_who(admission: &Admission, request: &RequestFacts<'_>) -> Decision {
+    if admission.session && redirectable(admission.on_unauthenticated, request) {
+        return Decision::Login(LoginDemand {
+            providers: admission.providers.clone(),
+        });
+    }
+    Decision::Challenge(Challenge::TokenMissing)
+}
+
+/// Only what asks for a page can be sent to log in, and never a request with a body (RFC 9700 §4.12).
+fn redirectable(rule: OnUnauthenticated, request: &RequestFacts<'_>) -> bool {
+    let safe = matches!(*request.method, Method::GET | Method::HEAD);
+    match rule {
+        OnUnauthenticated::Auto => safe && request.client == Client::Navigation,
+        OnUnauthenticated::Redirect => safe,
+        OnUnauthenticated::Unauthorized => false,
+    }
+}
+
+/// A session that ended is nobody; a token that ended is a bad credential.
+fn expired(admission: &Admission, request: &RequestFacts<'_>, identity: &Identity) -> Decision {
+    match identity.proof {
+        Proof::Session => ask_who(admission, request),
+        Proof::AccessToken => Decision::Challenge(Challenge::from(TokenError::Expired)),
+    }
+}
+
+/// A page of another site cannot use the cookie for anything but looking (RFC 10017 §6.1.3.3).
+fn forged(admission: &Admission, request: &RequestFacts<'_>) -> bool {
+    let reads = matches!(*request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let looks = reads && request.client == Client::Navigation;
+    request.initiator == Initiator::ForeignSite && !looks && !admission.cross_site
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+//! Which route a request belongs to: exact host before wildcard, exact path before the longest prefix.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use http::Method;
+
+use super::{RequestFacts, requirement::Requirements};
+use crate::identity::ProviderId;
+
+/// A route's place in the table; other rooms keep what they know of a route under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RouteId(usize);
+
+impl RouteId {
+    pub const fn new(index: usize) -> Self {
+        Self(index)
+    }
+
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// One `[route.NAME]` table, as far as the decision is concerned.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub id: RouteId,
+    pub name: Box<str>,
+    pub urls: Vec<RouteUrl>,
+    /// Absent: any method.
+    pub methods: Option<Vec<Method>>,
+    pub access: Access,
+    pub on_forbidden: OnForbidden,
+}
+
+/// Who may enter at all.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// `auth = ["public"]`.
+    Public,
+    Protected(Admission),
+}
+
+/// How one gets in, and who may.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Browsers may log in, and their session counts.
+    pub session: bool,
+    /// Access tokens in `Authorization: Bearer` count.
+    pub bearer: bool,
+    pub providers: Arc<[ProviderId]>,
+    pub on_unauthenticated: OnUnauthenticated,
+    /// Whether pages of other sites may act with the person's session.
+    pub cross_site: bool,
+    pub allow: Requirements,
+    pub deny: Vec<Requirements>,
+}
+
+/// What somebody without a credential is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnauthenticated {
+    /// A navigating browser is sent to log in, everything else gets 401.
+    #[default]
+    Auto,
+    /// Every GET and HEAD is sent to log in.
+    Redirect,
+    /// Everybody gets 401.
+    Unauthorized,
+}
+
+/// What somebody who may not pass is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnForbidden {
+    #[default]
+    Page,
+    /// As if the route did not exist.
+    NotFound,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// The host of a route's URL, lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    Exact(Box<str>),
+    /// `*.example.com` holds `example.com`; the star stands for exactly one label.
+    Wildcard(Box<str>),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Wildcard(domain) => write!(f, "*.{domain}"),
+        }
+    }
+}
+
+/// The path of a route's URL: canonical, without a trailing slash unless it is exact.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Path {
+    Exact(Box<str>),
+    /// Matches itself and everything below: `/admin` matches `/admin/x` and not `/administrator`; `""` matches all.
+    Prefix(Box<str>),
+}
+
+/// One URL of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteUrl {
+    pub scheme: Scheme,
+    pub host: Host,
+    /// Absent: the default port of the scheme.
+    pub port: Option<u16>,
+    pub path: Path,
+}
+
+/// Where a request arrived, in the operator's words: the external origin (RFC 6454).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub scheme: Scheme,
+    pub host: Box<str>,
+    pub port: Option<u16>,
+}
+
+impl Origin {
+    pub fn is_https(&self) -> bool {
+        self.scheme == Scheme::Https
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// What the table says of a request.
+#[derive(Debug)]
+pub enum Lookup<'a> {
+    Found(&'a Route),
+    /// The path is known, with these methods only.
+    MethodNotAllowed(Vec<&'a Method>),
+    NotFound,
+}
+
+/// Two routes that would both take the same request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tie {
+    pub first: RouteId,
+    pub second: RouteId,
+    pub url: String,
+}
+
+/// All routes, arranged for lookup.
+#[derive(Debug, Default)]
+pub struct Routes {
+    routes: Vec<Route>,
+    exact_hosts: HashMap<Box<str>, Vec<Site>>,
+    wildcard_hosts: HashMap<Box<str>, Vec<Site>>,
+}
+
+/// The routes of one origin.
+#[derive(Debug)]
+struct Site {
+    scheme: Scheme,
+    port: Option<u16>,
+    exact: HashMap<Box<str>, Vec<usize>>,
+    prefixes: HashMap<Box<str>, Vec<usize>>,
+    /// The most slashes in any prefix: deeper paths need not be tried whole.
+    deepest: usize,
+}
+
+impl Routes {
+    /// Arranges the routes; `id` of each must be its index.
+    ///
+    /// # Errors
+    /// Every pair of routes that would take the same request.
+    pub fn new(routes: Vec<Route>) -> Result<Self, Vec<Tie>> {
+        let mut table = Self::default();
+        let mut ties = Vec::new();
+        for route in &routes {
+            for url in &route.urls {
+                ties.extend(table.insert(&routes, route, url));
+            }
+        }
+        table.routes = routes;
+        if ties.is_empty() { Ok(table) } else { Err(ties) }
+    }
+
+    fn insert(&mut self, routes: &[Route], route: &Route, url: &RouteUrl) -> Option<Tie> {
+        let sites = match &url.host {
+            Host::Exact(host) => self.exact_hosts.entry(host.clone()).or_default(),
+            Host::Wildcard(domain) => self.wildcard_hosts.entry(domain.clone()).or_default(),
+        };
+        let position = sites.iter().position(|site| site.serves(url.port)).unwrap_or_else(|| {
+            sites.push(Site::new(url));
+            sites.len().saturating_sub(1)
+        });
+        let candidates = sites.get_mut(position)?.candidates_mut(&url.path);
+        let rival = candidates
+            .iter()
+            .filter_map(|index| routes.get(*index))
+            .find(|rival| methods_meet(rival, route));
+        let tie = rival.map(|rival| Tie {
+            first: rival.id,
+            second: route.id,
+            url: url.to_string(),
+        });
+        candidates.push(route.id.index());
+        tie
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter()
+    }
+
+    pub fn by_id(&self, id: RouteId) -> Option<&Route> {
+        self.routes.get(id.index())
+    }
+
+    /// The external origin that a request arrived at, when any route lives there.
+    pub fn origin(&self, host: &str, port: Option<u16>) -> Option<Origin> {
+        let site = self.site(host, port)?;
+        Some(Origin {
+            scheme: site.scheme,
+            host: host.into(),
+            port: site.port,
+        })
+    }
+
+    pub fn find(&self, request: &RequestFacts<'_>) -> Lookup<'_> {
+        let Some(candidates) = self
+            .site(request.host, request.port)
+            .and_then(|site| site.candidates(request.path))
+        else {
+            return Lookup::NotFound;
+        };
+        let named = |route: &&Route| {
+            route
+                .methods
+                .as_ref()
+                .is_some_and(|methods| methods.contains(request.method))
+        };
+        let routes = || candidates.iter().filter_map(|index| self.routes.get(*index));
+        match routes()
+            .find(named)
+            .or_else(|| routes().find(|route| route.methods.is_none()))
+        {
+            Some(route) => Lookup::Found(route),
+            None => Lookup::MethodNotAllowed(routes().flat_map(|route| route.methods.iter().flatten()).collect()),
+        }
+    }
+
+    fn site(&self, host: &str, port: Option<u16>) -> Option<&Site> {
+        let serving = |sites: &'_ Vec<Site>| sites.iter().position(|site| site.serves(port));
+        if let Some(sites) = self.exact_hosts.get(host)
+            && let Some(position) = serving(sites)
+        {
+            return sites.get(position);
+        }
+        let (label, domain) = host.split_once('.')?;
+        let sites = self.wildcard_hosts.get(domain).filter(|_| !label.is_empty())?;
+        sites.get(serving(sites)?)
+    }
+}
+
+impl Site {
+    fn new(url: &RouteUrl) -> Self {
+        Self {
+            scheme: url.scheme,
+            port: url.port,
+            exact: HashMap::new(),
+            prefixes: HashMap::new(),
+            deepest: 0,
+        }
+    }
+
+    /// A request that names the default port of this site's scheme names no port.
+    fn serves(&self, port: Option<u16>) -> bool {
+        let default = self.scheme.default_port();
+        port.unwrap_or(default) == self.port.unwrap_or(default)
+    }
+
+    fn candidates_mut(&mut self, path: &Path) -> &mut Vec<usize> {
+        match path {
+            Path::Exact(path) => self.exact.entry(path.clone()).or_default(),
+            Path::Prefix(prefix) => {
+                self.deepest = self.deepest.max(prefix.matches('/').count());
+                self.prefixes.entry(prefix.clone()).or_default()
+            }
+        }
+    }
+
+    fn candidates(&self, path: &str) -> Option<&Vec<usize>> {
+        self.exact.get(path).or_else(|| self.longest_prefix(path))
+    }
+
+    fn longest_prefix(&self, path: &str) -> Option<&Vec<usize>> {
+        let mut ends: Vec<usize> = Vec::with_capacity(self.deepest.saturating_add(2));
+        ends.extend(
+            path.match_indices('/')
+                .map(|(index, _)| index)
+                .take(self.deepest.saturating_add(1)),
+        );
+        if ends.len() <= self.deepest {
+            ends.push(path.len());
+        }
+        ends.iter().rev().find_map(|end| self.prefixes.get(path.get(..*end)?))
+    }
+}
+
+fn methods_meet(one: &Route, other: &Route) -> bool {
+    match (&one.methods, &other.methods) {
+        (Some(these), Some(those)) => these.iter().any(|method| those.contains(method)),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+impl fmt::Display for RouteUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        match &self.path {
+            Path::Exact(path) => f.write_str(path),
+            Path::Prefix(prefix) => write!(f, "{prefix}/"),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Which certificate authorities a peer is verified against.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+/// The authorities for connections that this gateway opens.
+#[derive(Clone, Debug, Default)]
+pub enum TrustRoots {
+    /// The machine's own list, or Mozilla's where the machine has none.
+    #[default]
+    Platform,
+    /// Exactly these, from a `ca_file`.
+    Only(Vec<CertificateDer<'static>>),
+}
+
+/// Why a `ca_file` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    #[error("not a PEM file: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    #[error("it holds no certificate")]
+    Empty,
+    #[error("a certificate in it cannot be used: {0}")]
+    Certificate(#[from] rustls::Error),
+}
+
+impl TrustRoots {
+    /// Reads the certificates of a PEM file.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, TrustError> {
+        let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
+        let mut store = RootCertStore::empty();
+        for certificate in &certificates {
+            store.add(certificate.clone())?;
+        }
+        if store.is_empty() {
+            return Err(TrustError::Empty);
+        }
+        Ok(Self::Only(certificates))
+    }
+
+    /// A TLS configuration that verifies name and chain, TLS 1.2 and 1.3 (RFC 9110 §4.3.4).
+    ///
+    /// # Errors
+    /// When the cryptography that was compiled in supports no protocol version.
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.store())
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+
+    fn store(&self) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        match self {
+            Self::Only(certificates) => {
+                store.add_parsable_certificates(certificates.iter().cloned());
+            }
+            Self::Platform => {
+                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if store.is_empty() {
+                    store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+                }
+            }
+        }
+        store
+    }
+}

@@ -1,42 +1,36 @@
-//! What is remembered about a login.
+//! What is remembered about a login: in the browser, sealed.
 
-use std::time::Duration;
+mod cookie;
+mod seal;
+mod stored;
 
-use crate::secret::Secret;
+use std::{sync::Arc, time::Duration};
+
+pub use cookie::{CookieJar, TooLarge};
+use http::HeaderValue;
+pub use seal::{Context, KeyRing, Opened, SealingKey};
+
+use crate::{
+    identity::{ClaimNames, Identity, Proof},
+    oauth::token::Login,
+    policy::Origin,
+    secret::random_text,
+    time::Timestamp,
+};
 
 /// The `[session]` table.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The first seals, all open; each is 32 bytes.
+    /// The first seals, all open.
     pub keys: Vec<SealingKey>,
     /// Whether the keys were drawn at start because the file names none.
     pub ephemeral_keys: bool,
     pub idle_timeout: Duration,
+    /// From the login on; never extended.
     pub max_lifetime: Duration,
+    /// How long before the access token's end it is refreshed.
     pub refresh_before: Duration,
     pub cookie: CookieSettings,
-}
-
-/// 32 bytes that seal cookies.
-#[derive(Clone, Debug)]
-pub struct SealingKey(Secret);
-
-impl SealingKey {
-    pub const LENGTH: usize = 32;
-
-    /// Reads base64url or base64 text of exactly 32 bytes, as `vestibule keygen` prints it; surrounding blanks are ignored.
-    pub fn from_text(_text: &str) -> Option<Self> {
-        unimplemented!()
-    }
-
-    pub fn random() -> Self {
-        unimplemented!()
-    }
-
-    /// The text that `from_text` reads.
-    pub fn to_text(&self) -> Secret {
-        self.0.clone()
-    }
 }
 
 /// The `cookie` key of the `[session]` table.
@@ -64,3 +58,165 @@ pub enum SameSite {
     Lax,
     Strict,
 }
+
+/// A login that lasts.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// New at every login, so that none can be planted (I15).
+    pub id: Box<str>,
+    pub login: Arc<Login>,
+    pub started_at: Timestamp,
+    pub seen_at: Timestamp,
+}
+
+impl Session {
+    pub fn begin(login: Login, now: Timestamp) -> Self {
+        Self {
+            id: random_text::<16>().into(),
+            login: login.into(),
+            started_at: now,
+            seen_at: now,
+        }
+    }
+
+    /// The same session with fresh tokens; its lifetime goes on as it was.
+    pub fn renewed(&self, login: Login, now: Timestamp) -> Self {
+        Self {
+            id: self.id.clone(),
+            login: login.into(),
+            started_at: self.started_at,
+            seen_at: now,
+        }
+    }
+
+    fn seen(&self, now: Timestamp) -> Self {
+        Self {
+            seen_at: now,
+            ..self.clone()
+        }
+    }
+
+    /// Who logged in.
+    pub fn identity(&self, names: &ClaimNames, expires_at: Timestamp, now: Timestamp) -> Identity {
+        let login = &self.login;
+        Identity {
+            provider: login.provider.clone(),
+            issuer: login.issuer.clone(),
+            subject: login.subject.clone(),
+            proof: Proof::Session,
+            username: names.username(&login.claims),
+            email: names.email(&login.claims, now),
+            groups: names.groups(&login.claims),
+            scopes: login.scopes.clone(),
+            claims: login.claims.clone(),
+            expires_at,
+        }
+    }
+}
+
+/// Sessions in sealed cookies: nothing to run, nothing to share but the keys.
+#[derive(Debug)]
+pub struct Sessions {
+    settings: Settings,
+    ring: KeyRing,
+}
+
+const SESSION: &str = "session";
+
+/// A session as the browser brought it.
+#[derive(Debug)]
+pub struct Presented {
+    pub session: Session,
+    /// Whether it should go back to the browser: its idle time moved on, or its key is an old one.
+    pub stale: bool,
+}
+
+impl Sessions {
+    /// `None` when the settings hold no key.
+    pub fn new(settings: Settings) -> Option<Self> {
+        let ring = KeyRing::new(&settings.keys)?;
+        Some(Self { settings, ring })
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn ring(&self) -> &KeyRing {
+        &self.ring
+    }
+
+    pub fn jar<'a>(&'a self, origin: &Origin, received: &'a [(String, String)]) -> CookieJar<'a> {
+        CookieJar::new(&self.settings.cookie, origin, received)
+    }
+
+    /// What a cookie of this origin is bound to.
+    pub fn tenant(&self, origin: &Origin) -> String {
+        match &self.settings.cookie.domain {
+            Some(domain) => format!("domain {domain}"),
+            None => origin.to_string(),
+        }
+    }
+
+    /// The session in the browser's cookies, unless it is unknown, tampered with, or over.
+    pub fn present(&self, jar: &CookieJar<'_>, origin: &Origin, now: Timestamp) -> Option<Presented> {
+        let text = jar.joined()?;
+        let (name, tenant) = (jar.name(""), self.tenant(origin));
+        let opened = self.ring.open(context(&name, &tenant), &text)?;
+        let session = stored::read(&opened.plaintext)?;
+        if self.ends_at(&session) <= now {
+            return None;
+        }
+        let stale = opened.by_old_key || now.since(session.seen_at) >= self.restamp_after();
+        Some(Presented { session, stale })
+    }
+
+    /// The cookies that keep the session, as seen `now`.
+    pub fn keep(
+        &self,
+        session: &Session,
+        jar: &CookieJar<'_>,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<Vec<HeaderValue>, TooLarge> {
+        let session = session.seen(now);
+        let (name, tenant) = (jar.name(""), self.tenant(origin));
+        let max_age = self.last_moment(&session).since(now);
+        let seal = |session: &Session| {
+            let sealed = self.ring.seal(context(&name, &tenant), &stored::write(session));
+            jar.set_split(&sealed.unwrap_or_default(), max_age)
+        };
+        // The raw ID token only makes signing out at the provider smoother: it goes first when room is short.
+        seal(&session).or_else(|_| seal(&stored::without_id_token(&session)))
+    }
+
+    /// When the session is over if nothing more is heard of it.
+    pub fn ends_at(&self, session: &Session) -> Timestamp {
+        let idle = session.seen_at.plus(self.settings.idle_timeout);
+        idle.min(self.last_moment(session))
+    }
+
+    fn last_moment(&self, session: &Session) -> Timestamp {
+        session.started_at.plus(self.settings.max_lifetime)
+    }
+
+    /// Writing the cookie at every request would cost more than it tells.
+    fn restamp_after(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(60);
+        self.settings
+            .idle_timeout
+            .checked_div(10)
+            .map_or(LONGEST, |tenth| tenth.min(LONGEST))
+    }
+}
+
+fn context<'a>(name: &'a str, tenant: &'a str) -> Context<'a> {
+    Context {
+        purpose: SESSION,
+        name,
+        tenant,
+    }
+}
+
+#[cfg(test)]
+mod tests;

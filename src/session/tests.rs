@@ -1,0 +1,159 @@
+use super::*;
+use crate::{
+    identity::{Claims, Issuer, ProviderId, Scopes, Subject},
+    policy::Scheme,
+    secret::Secret,
+};
+
+const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+fn settings() -> Settings {
+    Settings {
+        keys: vec![SealingKey::random()],
+        ephemeral_keys: false,
+        idle_timeout: Duration::from_secs(1_800),
+        max_lifetime: Duration::from_secs(28_800),
+        refresh_before: Duration::from_secs(60),
+        cookie: CookieSettings::default(),
+    }
+}
+
+fn origin(host: &str) -> Origin {
+    Origin {
+        scheme: Scheme::Https,
+        host: host.into(),
+        port: None,
+    }
+}
+
+fn login(groups: usize) -> Login {
+    let groups: Vec<_> = (0..groups).map(|index| format!("group-{index:05}")).collect();
+    Login {
+        provider: ProviderId::new("corp"),
+        issuer: Issuer::new("https://id.example.com"),
+        subject: Subject::new("ann").unwrap(),
+        claims: Claims::from_iter([("groups", serde_json::json!(groups))]),
+        scopes: Scopes::parse("openid"),
+        access_token: Secret::new("access"),
+        access_expires_at: NOW.plus(Duration::from_secs(300)),
+        refresh_token: Some(Secret::new("refresh")),
+        id_token: Some(Secret::new("x".repeat(1_000))),
+    }
+}
+
+/// Keeps a session at `from` and presents it at `to` with the cookies that the browser then has.
+fn kept_and_presented(sessions: &Sessions, from: &Origin, to: &Origin, now: Timestamp) -> Option<Presented> {
+    let session = Session::begin(login(3), NOW);
+    let jar = sessions.jar(from, &[]);
+    let received: Vec<_> = browser(&sessions.keep(&session, &jar, from, NOW).unwrap());
+    sessions.present(&sessions.jar(to, &received), to, now)
+}
+
+fn browser(headers: &[HeaderValue]) -> Vec<(String, String)> {
+    let pair = |header: &HeaderValue| {
+        let (name, value) = header
+            .to_str()
+            .unwrap()
+            .split(';')
+            .next()
+            .unwrap()
+            .split_once('=')
+            .unwrap();
+        (name.to_owned(), value.to_owned())
+    };
+    headers.iter().map(pair).collect()
+}
+
+#[test]
+fn what_is_kept_is_presented() {
+    let sessions = Sessions::new(settings()).unwrap();
+    let here = origin("wiki.example.com");
+    let presented = kept_and_presented(&sessions, &here, &here, NOW).unwrap();
+    assert_eq!(presented.session.login.subject.as_str(), "ann");
+    assert!(
+        presented
+            .session
+            .login
+            .refresh_token
+            .as_ref()
+            .unwrap()
+            .matches("refresh")
+    );
+    assert!(!presented.stale);
+}
+
+#[test]
+fn n_120_a_session_of_one_origin_is_unknown_at_another() {
+    let sessions = Sessions::new(settings()).unwrap();
+    let (here, there) = (origin("wiki.example.com"), origin("other.example.com"));
+    assert!(kept_and_presented(&sessions, &here, &there, NOW).is_none());
+}
+
+#[test]
+fn a_shared_domain_shares_the_session() {
+    let cookie = CookieSettings {
+        domain: Some("example.com".into()),
+        ..CookieSettings::default()
+    };
+    let sessions = Sessions::new(Settings { cookie, ..settings() }).unwrap();
+    let (here, there) = (origin("wiki.example.com"), origin("other.example.com"));
+    assert!(kept_and_presented(&sessions, &here, &there, NOW).is_some());
+}
+
+#[test]
+fn n_126_a_session_ends_when_it_idles() {
+    let sessions = Sessions::new(settings()).unwrap();
+    let here = origin("wiki.example.com");
+    let at = |seconds| kept_and_presented(&sessions, &here, &here, NOW.plus(Duration::from_secs(seconds)));
+    assert!(at(1_799).unwrap().stale);
+    assert!(at(1_800).is_none());
+}
+
+#[test]
+fn n_126_a_session_ends_at_its_lifetime_however_busy() {
+    let sessions = Sessions::new(settings()).unwrap();
+    let session = Session::begin(login(1), NOW);
+    let busy = session.seen(NOW.plus(Duration::from_secs(28_700)));
+    assert_eq!(sessions.ends_at(&busy), NOW.plus(Duration::from_secs(28_800)));
+}
+
+#[test]
+fn a_renewed_session_keeps_its_beginning() {
+    let session = Session::begin(login(1), NOW);
+    let renewed = session.renewed(login(1), NOW.plus(Duration::from_secs(600)));
+    assert_eq!((renewed.id, renewed.started_at), (session.id, session.started_at));
+}
+
+#[test]
+fn i_15_every_login_has_a_new_id() {
+    assert_ne!(Session::begin(login(1), NOW).id, Session::begin(login(1), NOW).id);
+}
+
+#[test]
+fn f_18_the_id_token_goes_first_when_room_is_short() {
+    let sessions = Sessions::new(settings()).unwrap();
+    let here = origin("wiki.example.com");
+    let session = Session::begin(login(560), NOW);
+    let received = browser(&sessions.keep(&session, &sessions.jar(&here, &[]), &here, NOW).unwrap());
+    let presented = sessions.present(&sessions.jar(&here, &received), &here, NOW).unwrap();
+    assert!(presented.session.login.id_token.is_none());
+    assert_eq!(presented.session.login.claims, session.login.claims);
+}
+
+#[test]
+fn f_18_a_session_that_never_fits_is_refused() {
+    let sessions = Sessions::new(settings()).unwrap();
+    let here = origin("wiki.example.com");
+    let session = Session::begin(login(2_000), NOW);
+    assert!(sessions.keep(&session, &sessions.jar(&here, &[]), &here, NOW).is_err());
+}
+
+#[test]
+fn f_25_a_session_of_another_version_is_ignored() {
+    let mut stored: serde_json::Value = serde_json::from_slice(&stored::write(&Session::begin(login(1), NOW))).unwrap();
+    assert!(stored::read(stored.to_string().as_bytes()).is_some());
+    stored["v"] = 2.into();
+    assert!(stored::read(stored.to_string().as_bytes()).is_none());
+    assert!(stored::read(br#"{"v":2,"new":"shape"}"#).is_none());
+    assert!(stored::read(b"\x00\x01").is_none());
+}

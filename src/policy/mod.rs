@@ -16,7 +16,7 @@ pub use route::{
 };
 
 use crate::{
-    identity::{Identity, Proof, TokenError},
+    identity::{Proof, TokenError},
     time::Timestamp,
 };
 
@@ -40,8 +40,10 @@ pub struct RequestFacts<'a> {
 pub enum Client {
     /// A browser that navigates: it can be sent elsewhere, and shows pages.
     Navigation,
-    /// Anything else: scripts, fetches of a page, WebSockets, forms.
+    /// Anything else: scripts, fetches of a page.
     Programmatic,
+    /// A WebSocket handshake: a GET that opens a channel to act through.
+    WebSocket,
 }
 
 /// Whose page made the request, where a browser says so.
@@ -63,8 +65,11 @@ pub fn decide(route: &Route, request: &RequestFacts<'_>, authentication: Authent
         Authentication::Rejected(error) => return Decision::Challenge(Challenge::from(error)),
         Authentication::Verified(identity) => identity,
     };
+    if !admission.accepts(identity.proof) {
+        return without(TokenError::NotAccepted, admission, request, identity.proof);
+    }
     if identity.expires_at <= now {
-        return expired(admission, request, &identity);
+        return without(TokenError::Expired, admission, request, identity.proof);
     }
     if identity.proof == Proof::Session && forged(admission, request) {
         return Decision::Deny(Denial::CrossSite);
@@ -96,23 +101,23 @@ fn redirectable(rule: OnUnauthenticated, request: &RequestFacts<'_>) -> bool {
     let safe = matches!(*request.method, Method::GET | Method::HEAD);
     match rule {
         OnUnauthenticated::Auto => safe && request.client == Client::Navigation,
-        OnUnauthenticated::Redirect => safe,
+        OnUnauthenticated::Redirect => safe && request.client != Client::WebSocket,
         OnUnauthenticated::Unauthorized => false,
     }
 }
 
-/// A session that ended is nobody; a token that ended is a bad credential.
-fn expired(admission: &Admission, request: &RequestFacts<'_>, identity: &Identity) -> Decision {
-    match identity.proof {
+/// A session that does not count is nobody; a token that does not count is a bad credential.
+fn without(error: TokenError, admission: &Admission, request: &RequestFacts<'_>, proof: Proof) -> Decision {
+    match proof {
         Proof::Session => ask_who(admission, request),
-        Proof::AccessToken => Decision::Challenge(Challenge::from(TokenError::Expired)),
+        Proof::AccessToken => Decision::Challenge(Challenge::from(error)),
     }
 }
 
 /// A page of another site cannot use the cookie for anything but looking (RFC 10017 §6.1.3.3).
 fn forged(admission: &Admission, request: &RequestFacts<'_>) -> bool {
     let reads = matches!(*request.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let looks = reads && request.client == Client::Navigation;
+    let looks = reads && request.client != Client::WebSocket;
     request.initiator == Initiator::ForeignSite && !looks && !admission.cross_site
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use http::Method;
 
 use super::{RequestFacts, requirement::Requirements};
-use crate::identity::ProviderId;
+use crate::identity::{Proof, ProviderId};
 
 /// A route's place in the table; other rooms keep what they know of a route under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +33,16 @@ pub struct Route {
     pub on_forbidden: OnForbidden,
 }
 
+impl Route {
+    /// Whether one of the route's URLs is at this host.
+    pub fn is_at(&self, host: &str) -> bool {
+        self.urls.iter().any(|url| match &url.host {
+            Host::Exact(exact) => **exact == *host,
+            Host::Wildcard(domain) => host.split_once('.').is_some_and(|(_, rest)| *rest == **domain),
+        })
+    }
+}
+
 /// Who may enter at all.
 #[derive(Clone, Debug)]
 pub enum Access {
@@ -54,6 +64,15 @@ pub struct Admission {
     pub cross_site: bool,
     pub allow: Requirements,
     pub deny: Vec<Requirements>,
+}
+
+impl Admission {
+    pub fn accepts(&self, proof: Proof) -> bool {
+        match proof {
+            Proof::Session => self.session,
+            Proof::AccessToken => self.bearer,
+        }
+    }
 }
 
 /// What somebody without a credential is told.
@@ -183,8 +202,8 @@ pub struct Routes {
 /// The routes of one origin.
 #[derive(Debug)]
 struct Site {
-    scheme: Scheme,
-    port: Option<u16>,
+    /// Of a wildcard site, the host is the part behind the star.
+    origin: Arc<Origin>,
     exact: HashMap<Box<str>, Vec<usize>>,
     prefixes: HashMap<Box<str>, Vec<usize>>,
     /// The most slashes in any prefix: deeper paths need not be tried whole.
@@ -240,13 +259,15 @@ impl Routes {
     }
 
     /// The external origin that a request arrived at, when any route lives there.
-    pub fn origin(&self, host: &str, port: Option<u16>) -> Option<Origin> {
+    pub fn origin(&self, host: &str, port: Option<u16>) -> Option<Arc<Origin>> {
         let site = self.site(host, port)?;
-        Some(Origin {
-            scheme: site.scheme,
+        if *site.origin.host == *host {
+            return Some(site.origin.clone());
+        }
+        Some(Arc::new(Origin {
             host: host.into(),
-            port: site.port,
-        })
+            ..(*site.origin).clone()
+        }))
     }
 
     pub fn find(&self, request: &RequestFacts<'_>) -> Lookup<'_> {
@@ -288,8 +309,13 @@ impl Routes {
 impl Site {
     fn new(url: &RouteUrl) -> Self {
         Self {
-            scheme: url.scheme,
-            port: url.port,
+            origin: Arc::new(Origin {
+                scheme: url.scheme,
+                host: match &url.host {
+                    Host::Exact(host) | Host::Wildcard(host) => host.clone(),
+                },
+                port: url.port,
+            }),
             exact: HashMap::new(),
             prefixes: HashMap::new(),
             deepest: 0,
@@ -298,8 +324,8 @@ impl Site {
 
     /// A request that names the default port of this site's scheme names no port.
     fn serves(&self, port: Option<u16>) -> bool {
-        let default = self.scheme.default_port();
-        port.unwrap_or(default) == self.port.unwrap_or(default)
+        let default = self.origin.scheme.default_port();
+        port.unwrap_or(default) == self.origin.port.unwrap_or(default)
     }
 
     fn candidates_mut(&mut self, path: &Path) -> &mut Vec<usize> {

@@ -1,1 +1,449 @@
+//! The golden table, and what must hold beside it.
 
+use std::{fmt::Write, net::Ipv4Addr, sync::Arc};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::identity::{Claims, Identity, Issuer, ProviderId, Scopes, Subject};
+
+const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+/// A decision in a word, as the golden table writes it.
+fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Allow(_) => "allow",
+        Decision::Login(_) => "login",
+        Decision::Challenge(Challenge::TokenMissing) => "missing",
+        Decision::Challenge(Challenge::InvalidRequest) => "invalid_request",
+        Decision::Challenge(Challenge::InvalidToken(_)) => "invalid_token",
+        Decision::Challenge(Challenge::InsufficientScope(_)) => "insufficient_scope",
+        Decision::Deny(_) => "deny",
+    }
+}
+
+fn admission() -> Admission {
+    Admission {
+        session: true,
+        bearer: true,
+        providers: [ProviderId::new("corp")].into(),
+        on_unauthenticated: OnUnauthenticated::Auto,
+        cross_site: false,
+        allow: Requirements::default(),
+        deny: Vec::new(),
+    }
+}
+
+fn route(access: Access) -> Route {
+    Route {
+        id: RouteId::new(0),
+        name: "wiki".into(),
+        urls: Vec::new(),
+        methods: None,
+        access,
+        on_forbidden: OnForbidden::Page,
+    }
+}
+
+fn request(method: &Method, client: Client, initiator: Initiator) -> RequestFacts<'_> {
+    RequestFacts {
+        method,
+        host: "wiki.example.com",
+        port: None,
+        path: "/",
+        query: None,
+        client,
+        initiator,
+        address: Ipv4Addr::LOCALHOST.into(),
+    }
+}
+
+fn identity(proof: Proof) -> Identity {
+    Identity {
+        provider: ProviderId::new("corp"),
+        issuer: Issuer::new("https://id.example.com"),
+        subject: Subject::new("ann").unwrap(),
+        proof,
+        username: Some("ann".into()),
+        email: Some("ann@example.com".into()),
+        groups: vec!["finance".into(), "staff".into()],
+        scopes: Scopes::parse("openid reports.read"),
+        claims: Claims::from_iter([("realm_access", json!({"roles": ["reporter", 7]})), ("level", json!(3))]),
+        expires_at: NOW.plus(std::time::Duration::from_secs(60)),
+    }
+}
+
+fn verified(identity: Identity) -> Authentication {
+    Authentication::Verified(Arc::new(identity))
+}
+
+fn allow(allow: Requirements) -> Access {
+    Access::Protected(Admission { allow, ..admission() })
+}
+
+fn names(names: &[&str]) -> Vec<Box<str>> {
+    names.iter().map(|name| (*name).into()).collect()
+}
+
+fn rule(path: &str, value: serde_json::Value) -> ClaimRule {
+    ClaimRule {
+        path: crate::identity::ClaimPath::parse(path).unwrap(),
+        values: vec![value],
+    }
+}
+
+/// One word where all agree, otherwise each client with its own.
+fn in_words(verdicts: &[(&str, &str)]) -> String {
+    let (_, first) = verdicts[0];
+    if verdicts.iter().all(|(_, verdict)| *verdict == first) {
+        return first.into();
+    }
+    let each: Vec<_> = verdicts
+        .iter()
+        .map(|(name, verdict)| format!("{name}: {verdict}"))
+        .collect();
+    each.join(", ")
+}
+
+#[test]
+fn the_golden_table() {
+    let open = || Access::Protected(admission());
+    let only = |session, bearer| {
+        Access::Protected(Admission {
+            session,
+            bearer,
+            ..admission()
+        })
+    };
+    let on_unauthenticated = |on_unauthenticated| {
+        Access::Protected(Admission {
+            on_unauthenticated,
+            ..admission()
+        })
+    };
+    let group = |group| Requirements {
+        groups: names(&[group]),
+        ..Requirements::default()
+    };
+    let scope = |scope| Requirements {
+        scopes: Scopes::parse(scope),
+        ..Requirements::default()
+    };
+    let routes = [
+        ("public", Access::Public),
+        ("anyone", open()),
+        ("session only", only(true, false)),
+        ("bearer only", only(false, true)),
+        ("redirect", on_unauthenticated(OnUnauthenticated::Redirect)),
+        ("401", on_unauthenticated(OnUnauthenticated::Unauthorized)),
+        ("group held", allow(group("finance"))),
+        ("group not held", allow(group("admins"))),
+        ("scope held", allow(scope("reports.read"))),
+        ("scope not held", allow(scope("reports.write"))),
+        (
+            "denied",
+            Access::Protected(Admission {
+                deny: vec![group("staff")],
+                allow: group("finance"),
+                ..admission()
+            }),
+        ),
+    ];
+    let ended = |proof| Identity {
+        expires_at: NOW,
+        ..identity(proof)
+    };
+    let authentications = || {
+        [
+            ("nobody", Authentication::Anonymous),
+            ("malformed", Authentication::Rejected(TokenError::Malformed)),
+            ("bad token", Authentication::Rejected(TokenError::Signature)),
+            ("session", verified(identity(Proof::Session))),
+            ("ended session", verified(ended(Proof::Session))),
+            ("token", verified(identity(Proof::AccessToken))),
+            ("ended token", verified(ended(Proof::AccessToken))),
+        ]
+    };
+    let post = (Method::POST, Client::Navigation, Initiator::OwnSite);
+    let clients = [
+        ("navigation", (Method::GET, Client::Navigation, Initiator::OwnSite)),
+        ("script", (Method::GET, Client::Programmatic, Initiator::OwnSite)),
+        ("form", post),
+        (
+            "foreign form",
+            (Method::POST, Client::Navigation, Initiator::ForeignSite),
+        ),
+        ("websocket", (Method::GET, Client::WebSocket, Initiator::OwnSite)),
+        (
+            "foreign websocket",
+            (Method::GET, Client::WebSocket, Initiator::ForeignSite),
+        ),
+        (
+            "foreign link",
+            (Method::GET, Client::Navigation, Initiator::ForeignSite),
+        ),
+    ];
+    let mut table = String::new();
+    for (route_kind, access) in routes {
+        let route = route(access);
+        for (who, authentication) in authentications() {
+            let verdict = |(method, client, initiator): &(Method, Client, Initiator)| {
+                word(&decide(
+                    &route,
+                    &request(method, *client, *initiator),
+                    authentication.clone(),
+                    NOW,
+                ))
+            };
+            let verdicts: Vec<_> = clients.iter().map(|(name, client)| (*name, verdict(client))).collect();
+            writeln!(table, "{route_kind} | {who} | {}", in_words(&verdicts)).unwrap();
+        }
+    }
+    assert!(table == include_str!("golden.txt"), "the table is now:\n{table}");
+}
+
+#[test]
+fn a_public_route_asks_nobody() {
+    let route = route(Access::Public);
+    let method = Method::GET;
+    let request = request(&method, Client::Programmatic, Initiator::OwnSite);
+    let Decision::Allow(permit) = decide(&route, &request, verified(identity(Proof::Session)), NOW) else {
+        panic!("not allowed")
+    };
+    assert!(permit.identity().is_none());
+}
+
+#[test]
+fn keys_are_anded_and_lists_are_ored() {
+    let mut allow = Requirements {
+        groups: names(&["nobody", "staff"]),
+        subjects: names(&["ann", "bob"]),
+        ..Requirements::default()
+    };
+    assert_eq!(allow.first_unmet(&identity(Proof::Session)), None);
+    allow.subjects = names(&["bob"]);
+    assert_eq!(
+        allow.first_unmet(&identity(Proof::Session)),
+        Some(Requirement::Subjects)
+    );
+}
+
+#[test]
+fn claims_match_by_value_and_membership_and_never_by_absence() {
+    let met = |path: &str, value| {
+        let claims = vec![rule(path, value)];
+        Requirements {
+            claims,
+            ..Requirements::default()
+        }
+        .first_unmet(&identity(Proof::Session))
+        .is_none()
+    };
+    assert!(met("realm_access.roles", json!("reporter")));
+    assert!(met("realm_access.roles", json!(7)));
+    assert!(met("level", json!(3)));
+    assert!(!met("level", json!("3")));
+    assert!(!met("realm_access.roles", json!("admin")));
+    assert!(!met("nowhere", json!(null)));
+    assert!(!met("realm_access", json!({"roles": ["reporter", 7]})));
+}
+
+#[test]
+fn ghsa_c5c4_8r6x_56w3_an_address_with_two_ats_has_no_domain() {
+    let allow = Requirements {
+        email_domains: names(&["example.com"]),
+        ..Requirements::default()
+    };
+    let with_email = |email: &str| Identity {
+        email: Some(email.into()),
+        ..identity(Proof::Session)
+    };
+    assert_eq!(allow.first_unmet(&with_email("ann@EXAMPLE.com")), None);
+    for email in [
+        "ann@evil.com@example.com",
+        "ann@example.com@evil.com",
+        "@example.com",
+        "example.com",
+        "ann@sub.example.com",
+    ] {
+        assert!(allow.first_unmet(&with_email(email)).is_some(), "{email}");
+    }
+}
+
+#[test]
+fn a_deny_table_that_asks_nothing_applies_to_nobody() {
+    assert!(!Requirements::default().all_apply(&identity(Proof::Session)));
+}
+
+#[test]
+fn an_insufficient_scope_names_all_that_the_route_needs() {
+    let route = route(allow(Requirements {
+        scopes: Scopes::parse("a reports.read b"),
+        ..Requirements::default()
+    }));
+    let method = Method::GET;
+    let request = request(&method, Client::Programmatic, Initiator::OwnSite);
+    let Decision::Challenge(Challenge::InsufficientScope(scopes)) =
+        decide(&route, &request, verified(identity(Proof::AccessToken)), NOW)
+    else {
+        panic!("not insufficient")
+    };
+    assert_eq!(scopes.to_string(), "a reports.read b");
+}
+
+proptest! {
+    /// Taking something away from somebody never lets them in.
+    #[test]
+    fn less_never_allows_more(keep_groups in prop::collection::vec(any::<bool>(), 2), keep_scope: bool, keep_email: bool, ask in 0_usize..4) {
+        let allow = match ask {
+            0 => Requirements { groups: names(&["finance"]), ..Requirements::default() },
+            1 => Requirements { scopes: Scopes::parse("reports.read"), ..Requirements::default() },
+            2 => Requirements { emails: names(&["ann@example.com"]), ..Requirements::default() },
+            _ => Requirements { groups: names(&["finance"]), scopes: Scopes::parse("reports.read"), ..Requirements::default() },
+        };
+        let whole = identity(Proof::AccessToken);
+        let mut less = whole.clone();
+        let mut keep = keep_groups.iter();
+        less.groups.retain(|_| *keep.next().unwrap());
+        if !keep_scope { less.scopes = Scopes::default(); }
+        if !keep_email { less.email = None; }
+        let passes = |identity: &Identity| allow.scopes_held(identity) && allow.first_unmet(identity).is_none();
+        prop_assert!(passes(&whole) || !passes(&less));
+    }
+}
+
+mod lookup {
+    use super::*;
+
+    fn url(host: &str, path: &str) -> RouteUrl {
+        RouteUrl {
+            scheme: Scheme::Https,
+            host: match host.strip_prefix("*.") {
+                Some(domain) => Host::Wildcard(domain.into()),
+                None => Host::Exact(host.into()),
+            },
+            port: None,
+            path: match path.strip_prefix('=') {
+                Some(exact) => Path::Exact(exact.into()),
+                None => Path::Prefix(path.trim_end_matches('/').into()),
+            },
+        }
+    }
+
+    fn table(entries: &[(&str, &str, &str, &[Method])]) -> Result<Routes, Vec<Tie>> {
+        let route = |(index, (name, host, path, methods)): (usize, &(&str, &str, &str, &[Method]))| Route {
+            id: RouteId::new(index),
+            name: (*name).into(),
+            urls: vec![url(host, path)],
+            methods: (!methods.is_empty()).then(|| methods.to_vec()),
+            access: Access::Public,
+            on_forbidden: OnForbidden::Page,
+        };
+        Routes::new(entries.iter().enumerate().map(route).collect())
+    }
+
+    fn find(routes: &Routes, method: &Method, host: &str, path: &str) -> String {
+        let facts = RequestFacts {
+            host,
+            path,
+            ..request(method, Client::Programmatic, Initiator::OwnSite)
+        };
+        match routes.find(&facts) {
+            Lookup::Found(route) => route.name.to_string(),
+            Lookup::MethodNotAllowed(methods) => format!("405 {methods:?}"),
+            Lookup::NotFound => "404".into(),
+        }
+    }
+
+    #[test]
+    fn exact_host_beats_wildcard_and_a_star_is_one_label() {
+        let routes = table(&[
+            ("any", "*.example.com", "/", &[]),
+            ("wiki", "wiki.example.com", "/", &[]),
+        ])
+        .unwrap();
+        let find = |host| find(&routes, &Method::GET, host, "/");
+        assert_eq!(find("wiki.example.com"), "wiki");
+        assert_eq!(find("news.example.com"), "any");
+        assert_eq!(find("a.b.example.com"), "404");
+        assert_eq!(find("example.com"), "404");
+        assert_eq!(find(".example.com"), "404");
+    }
+
+    #[test]
+    fn exact_path_beats_the_longest_prefix_and_prefixes_end_at_segments() {
+        let routes = table(&[
+            ("root", "a", "/", &[]),
+            ("admin", "a", "/admin", &[]),
+            ("users", "a", "/admin/users", &[]),
+            ("login", "a", "=/admin/login", &[]),
+        ])
+        .unwrap();
+        let find = |path| find(&routes, &Method::GET, "a", path);
+        for (path, route) in [
+            ("/", "root"),
+            ("/administrator", "root"),
+            ("/admin", "admin"),
+            ("/admin/", "admin"),
+            ("/admin/x/y/z", "admin"),
+            ("/admin/users", "users"),
+            ("/admin/users/7", "users"),
+            ("/admin/userset", "admin"),
+            ("/admin/login", "login"),
+            ("/admin/login/", "admin"),
+        ] {
+            assert_eq!(find(path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_path_decides_even_when_its_methods_do_not_fit() {
+        let routes = table(&[("root", "a", "/", &[]), ("read", "a", "/admin", &[Method::GET])]).unwrap();
+        assert_eq!(find(&routes, &Method::GET, "a", "/admin"), "read");
+        assert_eq!(find(&routes, &Method::POST, "a", "/admin"), "405 [GET]");
+    }
+
+    #[test]
+    fn named_methods_beat_any_method() {
+        let routes = table(&[("any", "a", "/", &[]), ("write", "a", "/", &[Method::POST])]).unwrap();
+        assert_eq!(find(&routes, &Method::POST, "a", "/x"), "write");
+        assert_eq!(find(&routes, &Method::GET, "a", "/x"), "any");
+    }
+
+    #[test]
+    fn order_in_the_file_means_nothing() {
+        let forward = [("root", "a", "/", &[] as &[Method]), ("x", "a", "/x", &[])];
+        let backward = [forward[1], forward[0]];
+        for entries in [forward, backward] {
+            assert_eq!(find(&table(&entries).unwrap(), &Method::GET, "a", "/x/y"), "x");
+        }
+    }
+
+    #[test]
+    fn a_tie_names_both_routes() {
+        let ties = table(&[("one", "a", "/x", &[]), ("two", "a", "/x/", &[])]).unwrap_err();
+        assert_eq!((ties[0].first.index(), ties[0].second.index()), (0, 1));
+        assert_eq!(ties[0].url, "https://a/x/");
+        let meet = table(&[
+            ("one", "a", "/", &[Method::GET, Method::PUT]),
+            ("two", "a", "/", &[Method::PUT]),
+        ]);
+        assert_eq!(meet.unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn the_default_port_may_be_named_and_another_is_another_site() {
+        let routes = table(&[("wiki", "a", "/", &[])]).unwrap();
+        assert!(routes.origin("a", None).is_some());
+        assert!(routes.origin("a", Some(443)).is_some());
+        assert!(routes.origin("a", Some(8443)).is_none());
+    }
+
+    #[test]
+    fn an_origin_is_what_the_operator_wrote() {
+        let routes = table(&[("any", "*.example.com", "/", &[])]).unwrap();
+        let origin = routes.origin("wiki.example.com", Some(443)).unwrap();
+        assert_eq!(origin.to_string(), "https://wiki.example.com");
+    }
+}

@@ -31,6 +31,7 @@
 )]
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod gateway;
 pub mod identity;
 pub mod oauth;
 pub mod policy;

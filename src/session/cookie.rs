@@ -82,10 +82,7 @@ impl<'a> CookieJar<'a> {
             .path("/")
             .http_only(true)
             .secure(self.secure)
-            .same_site(match self.settings.same_site {
-                SameSite::Lax => cookie::SameSite::Lax,
-                SameSite::Strict => cookie::SameSite::Strict,
-            })
+            .same_site(self.same_site(suffix))
             .max_age(cookie::time::Duration::seconds(seconds));
         if let Some(domain) = &self.settings.domain {
             cookie = cookie.domain(&**domain);
@@ -93,6 +90,15 @@ impl<'a> CookieJar<'a> {
         let mut header = HeaderValue::from_str(&cookie.build().to_string()).ok()?;
         header.set_sensitive(true);
         Some(header)
+    }
+
+    /// Only the session can be strict: the rest has to come along when the provider sends the browser back.
+    fn same_site(&self, suffix: &str) -> cookie::SameSite {
+        let session = suffix.bytes().all(|b| b.is_ascii_digit());
+        match self.settings.same_site {
+            SameSite::Strict if session => cookie::SameSite::Strict,
+            SameSite::Strict | SameSite::Lax => cookie::SameSite::Lax,
+        }
     }
 
     /// Joins the parts of a split value: `N.` before the first part tells how many there are.

@@ -66,8 +66,6 @@ impl Default for Timeouts {
 #[derive(Clone, Debug)]
 pub struct Arrival<'a> {
     pub origin: &'a Origin,
-    /// The chain that a trusted proxy reported, without the peer; empty otherwise.
-    pub forwarded_for: &'a [IpAddr],
     pub peer: IpAddr,
 }
 

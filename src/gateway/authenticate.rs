@@ -1,0 +1,124 @@
+//! Who sent the request, as far as its credential proves it.
+
+use std::sync::Arc;
+
+use super::{Error, Gateway, Visit, renew::Renewal};
+use crate::{
+    identity::TokenError,
+    policy::{Access, Admission, Authentication, Origin, Route},
+    provider::BearerError,
+    secret::Secret,
+    session::{CookieJar, Presented, Session},
+    time::Timestamp,
+    upstream::headers::{Authorization, Credential},
+};
+
+impl Gateway {
+    /// An explicit credential decides alone; the session counts only where there is none (I13, N-082).
+    ///
+    /// # Errors
+    /// When nobody can tell, because whoever would know is down.
+    pub(super) async fn authenticate(
+        &self,
+        route: &Route,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &mut Visit,
+        now: Timestamp,
+    ) -> Result<Authentication, Error> {
+        let Access::Protected(admission) = &route.access else {
+            return Ok(Authentication::Anonymous);
+        };
+        let authentication = match &credential.authorization {
+            Authorization::Absent if admission.session => {
+                return self.by_session(admission, credential, origin, visit, now).await;
+            }
+            Authorization::Absent => Authentication::Anonymous,
+            Authorization::Bearer(token) if admission.bearer => self.by_token(admission, token, now).await?,
+            Authorization::Bearer(_) | Authorization::Other => Authentication::Rejected(TokenError::NotAccepted),
+            Authorization::Malformed => Authentication::Rejected(TokenError::Malformed),
+        };
+        Ok(authentication)
+    }
+
+    async fn by_token(&self, admission: &Admission, token: &Secret, now: Timestamp) -> Result<Authentication, Error> {
+        let found = self
+            .providers
+            .authenticate_bearer(&admission.providers, token.expose(), now);
+        match found.await {
+            Ok(identity) => Ok(Authentication::Verified(identity)),
+            Err(BearerError::Token(error)) => Ok(Authentication::Rejected(error)),
+            Err(BearerError::Provider(error)) => Err(Error::Provider(error)),
+        }
+    }
+
+    /// A session that is unknown, tampered with or over is nobody's, and its cookies are taken back.
+    async fn by_session(
+        &self,
+        admission: &Admission,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &mut Visit,
+        now: Timestamp,
+    ) -> Result<Authentication, Error> {
+        let jar = self.sessions.jar(origin, &credential.cookies);
+        let Some(presented) = self.sessions.present(&jar, origin, now) else {
+            visit.cookies.extend(jar.delete_split());
+            return Ok(Authentication::Anonymous);
+        };
+        // Logged in elsewhere: that session is still good for the routes of its provider.
+        if !admission.providers.contains(&presented.session.login.provider) {
+            return Ok(Authentication::Anonymous);
+        }
+        let Some(session) = self.kept_fresh(presented, &jar, origin, visit, now).await? else {
+            visit.cookies.extend(jar.delete_split());
+            return Ok(Authentication::Anonymous);
+        };
+        Ok(self.identified(&session, now))
+    }
+
+    /// The session with an access token that is good for a while; `None` when the provider ended it.
+    async fn kept_fresh(
+        &self,
+        presented: Presented,
+        jar: &CookieJar<'_>,
+        origin: &Origin,
+        visit: &mut Visit,
+        now: Timestamp,
+    ) -> Result<Option<Session>, Error> {
+        let Presented { session, stale } = presented;
+        let (session, changed) = match self.renewed_if_due(&session, now).await {
+            None => (session, stale),
+            Some(Renewal::Renewed(login)) => (session.renewed((*login).clone(), now), true),
+            Some(Renewal::Ended) => return Ok(None),
+            // The old access token is good for a little longer: nobody has to notice.
+            Some(Renewal::Failed(_)) if now < session.login.access_expires_at => (session, stale),
+            Some(Renewal::Failed(error)) => return Err(Error::Provider(error)),
+        };
+        if changed {
+            visit.cookies.extend(self.sessions.keep(&session, jar, origin, now)?);
+        }
+        Ok(Some(session))
+    }
+
+    async fn renewed_if_due(&self, session: &Session, now: Timestamp) -> Option<Renewal> {
+        session.login.refresh_token.as_ref()?;
+        let due = session
+            .login
+            .access_expires_at
+            .minus(self.sessions.settings().refresh_before);
+        if now < due {
+            return None;
+        }
+        let provider = self.providers.by_id(&session.login.provider)?;
+        Some(self.renewals.renew(provider, session, now).await)
+    }
+
+    fn identified(&self, session: &Session, now: Timestamp) -> Authentication {
+        let Some(provider) = self.providers.by_id(&session.login.provider) else {
+            return Authentication::Anonymous;
+        };
+        let ends_at = self.sessions.ends_at(session);
+        Authentication::Verified(Arc::new(session.identity(provider.claim_names(), ends_at, now)))
+    }
+}

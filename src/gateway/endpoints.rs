@@ -1,0 +1,291 @@
+//! The reserved paths below `auth_prefix`: answered here, never sent upstream.
+
+use http::{Method, Request, Response, header};
+
+use super::{Error, Gateway, RequestFacts, Visit, facts_of, pages::Chooser, respond};
+use crate::{
+    identity::ProviderId,
+    policy::{Access, Client, Initiator, Lookup, Origin},
+    secret::random_text,
+    session::Session,
+    time::Timestamp,
+    upstream::{
+        body::Body,
+        headers::{Credential, Scrubbed},
+        target::Target,
+    },
+};
+
+/// Something that the gateway does itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// Begins a login: `?rd=/way/back`, and `&provider=…` where there are several.
+    Start,
+    /// The redirect URI.
+    Callback,
+    /// The page that asks which provider.
+    SignIn,
+    /// Ends the session, here and at the provider.
+    SignOut,
+}
+
+impl Endpoint {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "start" => Some(Self::Start),
+            "callback" => Some(Self::Callback),
+            "sign_in" => Some(Self::SignIn),
+            "sign_out" => Some(Self::SignOut),
+            _ => None,
+        }
+    }
+
+    fn takes(self, method: &Method) -> bool {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        match self {
+            Self::Start | Self::SignIn => reads,
+            // A HEAD must not use up the code that a GET is to redeem.
+            Self::Callback => *method == Method::GET,
+            Self::SignOut => reads || *method == Method::POST,
+        }
+    }
+}
+
+const LOGOUT: &str = "logout";
+const LOGOUT_LIFETIME: std::time::Duration = std::time::Duration::from_secs(600);
+
+impl Gateway {
+    /// The endpoint at a path; `None` for a path that is not reserved.
+    pub(super) fn endpoint_at(&self, path: &str) -> Option<Result<Endpoint, Error>> {
+        let rest = path.strip_prefix(&*self.settings.auth_prefix)?;
+        match rest.strip_prefix('/') {
+            Some(name) => Some(Endpoint::named(name).ok_or(Error::NoEndpoint)),
+            None if rest.is_empty() => Some(Err(Error::NoEndpoint)),
+            None => None,
+        }
+    }
+
+    pub(super) async fn serve(
+        &self,
+        endpoint: Endpoint,
+        request: &Scrubbed,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &mut Visit,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Error> {
+        visit.decision = "endpoint";
+        if !endpoint.takes(&request.parts().method) {
+            return Err(Error::MethodNotAllowed(match endpoint {
+                Endpoint::SignOut => vec![Method::GET, Method::POST],
+                Endpoint::Start | Endpoint::Callback | Endpoint::SignIn => vec![Method::GET],
+            }));
+        }
+        let query = request.target().query().unwrap_or("");
+        match endpoint {
+            Endpoint::Start => self.start(query, request, credential, origin, visit, now).await,
+            Endpoint::Callback => self.finish_login(query, credential, origin, visit, now).await,
+            Endpoint::SignIn => self.sign_in(query, request, visit),
+            Endpoint::SignOut => self.sign_out(query, request, credential, origin, visit, now).await,
+        }
+    }
+
+    async fn start(
+        &self,
+        query: &str,
+        request: &Scrubbed,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &mut Visit,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Error> {
+        let return_to = self.way_back(query, request)?;
+        let offered = self.providers_for(&return_to, request, visit);
+        let Some(name) = parameter(query, "provider")? else {
+            return match offered.is_empty() {
+                true => Err(Error::NoEndpoint),
+                false => {
+                    self.send_to_login(&offered, &return_to, credential, origin, visit, now)
+                        .await
+                }
+            };
+        };
+        let chosen = offered.iter().find(|provider| provider.as_str() == name);
+        let chosen = chosen.ok_or(Error::Parameter("provider"))?;
+        self.begin_login(chosen, &return_to, credential, origin, visit, now)
+            .await
+    }
+
+    fn sign_in(&self, query: &str, request: &Scrubbed, visit: &Visit) -> Result<Response<Body>, Error> {
+        let return_to = self.way_back(query, request)?;
+        let offered = self.providers_for(&return_to, request, visit);
+        let choices = offered
+            .iter()
+            .filter_map(|id| self.providers.by_id(id))
+            .map(|provider| {
+                let query = form_urlencoded::Serializer::new(String::new())
+                    .append_pair("provider", provider.id().as_str())
+                    .append_pair("rd", &return_to)
+                    .finish();
+                let path = format!("{}/start?{query}", self.settings.auth_prefix);
+                (provider.display_name().to_owned(), path)
+            });
+        let chooser = Chooser {
+            choices: choices.collect(),
+        };
+        if chooser.choices.is_empty() {
+            return Err(Error::NoEndpoint);
+        }
+        Ok(self.pages.chooser(&chooser, &visit.id))
+    }
+
+    /// Local session first, then the provider's (OIDC RP-Initiated Logout §2).
+    async fn sign_out(
+        &self,
+        query: &str,
+        request: &Scrubbed,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &mut Visit,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Error> {
+        let jar = self.sessions.jar(origin, &credential.cookies);
+        if let Some(state) = parameter(query, "state")?
+            && jar.value(LOGOUT) == Some(&state)
+        {
+            visit.cookies.extend(jar.delete(LOGOUT));
+            return Ok(self.pages.signed_out(&visit.id));
+        }
+        match self.may_sign_out(request, visit) {
+            MaySignOut::Yes => {}
+            MaySignOut::AfterAsking => return Ok(self.pages.confirm_sign_out(&self.sign_out_path(), &visit.id)),
+            MaySignOut::No => return Err(Error::ForeignSignOut),
+        }
+        let session = self
+            .sessions
+            .present(&jar, origin, now)
+            .map(|presented| presented.session);
+        visit.cookies.extend(jar.delete_split());
+        let state = random_text::<16>();
+        let elsewhere = match &session {
+            Some(session) => self.provider_sign_out(session, origin, &state, now).await,
+            None => None,
+        };
+        if visit.reader.client != Client::Navigation {
+            return Ok(respond::empty(http::StatusCode::NO_CONTENT));
+        }
+        if let Some(location) = elsewhere {
+            visit.cookies.extend(jar.set(LOGOUT, &state, LOGOUT_LIFETIME));
+            return Ok(respond::redirect(&location));
+        }
+        Ok(self.pages.signed_out(&visit.id))
+    }
+
+    async fn provider_sign_out(
+        &self,
+        session: &Session,
+        origin: &Origin,
+        state: &str,
+        now: Timestamp,
+    ) -> Option<String> {
+        let provider = self.providers.by_id(&session.login.provider)?;
+        let back = self.absolute(origin, "sign_out");
+        provider
+            .end_session_url(session.login.id_token.as_ref(), &back, state, now)
+            .await
+    }
+
+    /// A page of another site can send a browser here, but not sign anybody out (N-107).
+    fn may_sign_out(&self, request: &Scrubbed, visit: &Visit) -> MaySignOut {
+        let headers = &request.parts().headers;
+        let says_so = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN);
+        let posted = request.parts().method == Method::POST;
+        match (visit.reader.initiator, posted) {
+            (Initiator::OwnSite, true) => MaySignOut::Yes,
+            (Initiator::OwnSite, false) if says_so => MaySignOut::Yes,
+            (Initiator::OwnSite | Initiator::ForeignSite, false) => MaySignOut::AfterAsking,
+            (Initiator::ForeignSite, true) => MaySignOut::No,
+        }
+    }
+
+    /// The path and query that `rd` names, written anew by the one parser that also reads requests (I16).
+    fn way_back(&self, query: &str, request: &Scrubbed) -> Result<String, Error> {
+        let Some(rd) = parameter(query, "rd")? else {
+            return Ok("/".to_owned());
+        };
+        let target = local_target(&rd, request).ok_or(Error::Parameter("rd"))?;
+        // Back to a reserved path would be a way in circles.
+        if self.endpoint_at(target.path()).is_some() {
+            return Ok("/".to_owned());
+        }
+        Ok(target.path_and_query().to_owned())
+    }
+
+    /// The providers that a browser may choose from to get to a path; where it needs none, all of this origin.
+    fn providers_for(&self, return_to: &str, request: &Scrubbed, visit: &Visit) -> Vec<ProviderId> {
+        let path = return_to.split('?').next().unwrap_or("/");
+        let facts = RequestFacts {
+            method: &Method::GET,
+            path,
+            ..facts_of(request, visit.reader, std::net::Ipv4Addr::UNSPECIFIED.into())
+        };
+        if let Lookup::Found(route) = self.routes.find(&facts)
+            && let Access::Protected(admission) = &route.access
+            && admission.session
+        {
+            return admission.providers.to_vec();
+        }
+        let mut all: Vec<ProviderId> = Vec::new();
+        for route in self.routes.iter().filter(|route| route.is_at(facts.host)) {
+            if let Access::Protected(admission) = &route.access
+                && admission.session
+            {
+                all.extend_from_slice(&admission.providers);
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    pub(super) fn sign_in_path(&self, return_to: &str) -> String {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("rd", return_to)
+            .finish();
+        format!("{}/sign_in?{query}", self.settings.auth_prefix)
+    }
+
+    fn sign_out_path(&self) -> String {
+        format!("{}/sign_out", self.settings.auth_prefix)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MaySignOut {
+    Yes,
+    AfterAsking,
+    No,
+}
+
+/// A parameter that stands at most once.
+fn parameter(query: &str, name: &'static str) -> Result<Option<String>, Error> {
+    let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+    let value = values.next().map(|(_, value)| value.into_owned());
+    match values.next() {
+        Some(_) => Err(Error::Parameter(name)),
+        None => Ok(value),
+    }
+}
+
+/// A path on this very host, as a request for it would be read.
+fn local_target(rd: &str, request: &Scrubbed) -> Option<Target> {
+    if !rd.starts_with('/') {
+        return None;
+    }
+    let authority = match request.target().port() {
+        Some(port) => format!("{}:{port}", request.target().host()),
+        None => request.target().host().to_owned(),
+    };
+    let request = Request::get(rd).header(header::HOST, authority).body(()).ok()?;
+    Target::read(&request.into_parts().0).ok()
+}

@@ -1,0 +1,59 @@
+//! Everything that can go wrong on the walk, summed once.
+
+use http::Method;
+
+use crate::{
+    oauth::authorization::AuthorizationError,
+    provider::ProviderError,
+    session::TooLarge,
+    upstream::{UpstreamError, target::AmbiguousTarget},
+};
+
+/// Why a request gets no answer from the application.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("ambiguous request: {0}")]
+    AmbiguousTarget(#[from] AmbiguousTarget),
+    #[error("the method is never forwarded")]
+    MethodUnsupported,
+    #[error("no route")]
+    NoRoute,
+    #[error("the route does not take this method")]
+    MethodNotAllowed(Vec<Method>),
+    /// A path below the reserved prefix that means nothing.
+    #[error("no such endpoint")]
+    NoEndpoint,
+    /// A parameter of a reserved endpoint repeats or cannot be what it says.
+    #[error("the parameter {0} cannot be used")]
+    Parameter(&'static str),
+    /// The browser brought no attempt that this response belongs to.
+    #[error("the login attempt is unknown to this browser, or was finished before")]
+    LoginUnknown,
+    #[error(transparent)]
+    LoginResponse(#[from] AuthorizationError),
+    #[error("logged in again and again without arriving")]
+    LoginLoop,
+    #[error(transparent)]
+    SessionTooLarge(#[from] TooLarge),
+    /// A page of another site tried to sign somebody out.
+    #[error("a page of another site asked to sign out")]
+    ForeignSignOut,
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error("the upstream {0}")]
+    Upstream(#[from] UpstreamError),
+    /// Sealing failed: the cryptography refused to work.
+    #[error("could not seal a cookie")]
+    Seal,
+}
+
+/// Why a gateway cannot be made of its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("there is no session key")]
+    NoKey,
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("a page cannot be read: {0}")]
+    Page(#[from] minijinja::Error),
+}

@@ -1,0 +1,164 @@
+//! The walk of a request: who is at the door, may they pass, and what is the application told.
+
+mod authenticate;
+mod endpoints;
+mod error;
+mod login;
+mod pages;
+mod reader;
+mod renew;
+mod respond;
+pub mod settings;
+mod visit;
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+
+pub use error::{Error, StartError};
+pub use settings::Settings;
+
+use crate::{
+    policy::{self, Decision, Lookup, RequestFacts, Route, Routes},
+    provider::{self, Providers},
+    session::{self, Sessions},
+    telemetry::Metrics,
+    time::Clock,
+    upstream::{
+        self, Arrival, Upstreams,
+        body::Body,
+        headers::{ScrubSettings, Scrubbed, Scrubber},
+        target::Target,
+    },
+};
+use login::Logins;
+use pages::Pages;
+use reader::Reader;
+use renew::Renewals;
+use visit::{Ids, Visit};
+
+/// Everything that a gateway is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub settings: Settings,
+    pub routes: Routes,
+    pub providers: Vec<provider::Settings>,
+    /// The upstream of a route stands at its id.
+    pub upstreams: Vec<upstream::Settings>,
+    pub session: session::Settings,
+    pub scrub: ScrubSettings,
+}
+
+/// The gateway.
+pub struct Gateway {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    routes: Routes,
+    scrubber: Scrubber,
+    providers: Providers,
+    upstreams: Upstreams,
+    sessions: Sessions,
+    logins: Logins,
+    renewals: Renewals,
+    pages: Pages,
+    metrics: Arc<Metrics>,
+    ids: Ids,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    pub fn new(parts: Parts, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+        let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
+        Ok(Self {
+            settings: parts.settings,
+            clock,
+            routes: parts.routes,
+            scrubber: Scrubber::new(parts.scrub),
+            providers: Providers::new(parts.providers, metrics.clone())?,
+            upstreams: Upstreams::new(parts.upstreams, metrics.clone())?,
+            sessions: Sessions::new(parts.session).ok_or(StartError::NoKey)?,
+            logins: Logins::default(),
+            renewals: Renewals::default(),
+            pages,
+            metrics,
+            ids: Ids::default(),
+        })
+    }
+
+    /// Answers a request; whatever happens, there is an answer, and one line in the log.
+    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let mut visit = Visit::begin(self.ids.next(), &request, peer);
+        let response = match self.walk(request, peer, &mut visit).await {
+            Ok(response) => response,
+            Err(error) => self.fail(&error, &mut visit),
+        };
+        visit.end(response, &self.metrics)
+    }
+
+    /// The walk.
+    async fn walk(&self, request: Request<Incoming>, peer: IpAddr, visit: &mut Visit) -> Result<Response<Body>, Error> {
+        let now = self.clock.now();
+        let (parts, body) = request.into_parts();
+        let target = Target::read(&parts)?;
+        visit.arrived_at(&target);
+        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+            return Err(Error::MethodUnsupported);
+        }
+        let origin = self.routes.origin(target.host(), target.port()).ok_or(Error::NoRoute)?;
+        visit.reader = Reader::of(&parts, &origin);
+        let (scrubbed, credential) = self.scrubber.scrub(Request::from_parts(parts, body), target, peer);
+
+        if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
+            return self.serve(endpoint?, &scrubbed, &credential, &origin, visit, now).await;
+        }
+        let facts = facts_of(&scrubbed, visit.reader, peer);
+        let route = self.route(&facts)?;
+        visit.routed_to(route);
+        let authentication = self.authenticate(route, &credential, &origin, visit, now).await?;
+        visit.authenticated_as(&authentication);
+        match policy::decide(route, &facts, authentication, now) {
+            Decision::Allow(permit) => {
+                visit.allowed();
+                let arrival = Arrival { origin: &origin, peer };
+                Ok(visit
+                    .upstream(self.upstreams.forward(scrubbed, permit, arrival))
+                    .await?)
+            }
+            Decision::Login(demand) => {
+                let return_to = scrubbed.target().path_and_query();
+                self.send_to_login(&demand.providers, return_to, &credential, &origin, visit, now)
+                    .await
+            }
+            Decision::Challenge(challenge) => Ok(self.challenge(&challenge, &origin, visit)),
+            Decision::Deny(denial) => Ok(self.deny(denial, route, visit)),
+        }
+    }
+
+    fn route(&self, facts: &RequestFacts<'_>) -> Result<&Route, Error> {
+        match self.routes.find(facts) {
+            Lookup::Found(route) => Ok(route),
+            Lookup::MethodNotAllowed(methods) => Err(Error::MethodNotAllowed(methods.into_iter().cloned().collect())),
+            Lookup::NotFound => Err(Error::NoRoute),
+        }
+    }
+}
+
+fn facts_of(scrubbed: &Scrubbed, reader: Reader, peer: IpAddr) -> RequestFacts<'_> {
+    let target = scrubbed.target();
+    RequestFacts {
+        method: &scrubbed.parts().method,
+        host: target.host(),
+        port: target.port(),
+        path: target.path(),
+        query: target.query(),
+        client: reader.client,
+        initiator: reader.initiator,
+        address: scrubbed.forwarded_for().first().copied().unwrap_or(peer),
+    }
+}

@@ -1,0 +1,153 @@
+//! Who reads the answer: a browser that navigates, or something that parses it.
+
+use http::{HeaderMap, Method, header, request::Parts};
+
+use crate::policy::{Client, Initiator, Origin};
+
+/// What can be told of the reader from the request's headers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader {
+    pub(super) client: Client,
+    pub(super) initiator: Initiator,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            client: Client::Programmatic,
+            initiator: Initiator::OwnSite,
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn of(parts: &Parts, origin: &Origin) -> Self {
+        Self {
+            client: client(&parts.method, &parts.headers),
+            initiator: initiator(&parts.headers, origin),
+        }
+    }
+
+    /// Whether an answer should be a page.
+    pub(super) fn wants_page(self) -> bool {
+        self.client == Client::Navigation
+    }
+}
+
+/// Tells a navigation from a fetch: what the browser says of itself counts most, then what it accepts (N-009).
+fn client(method: &Method, headers: &HeaderMap) -> Client {
+    if *method == Method::GET && says(headers, "upgrade", "websocket") {
+        return Client::WebSocket;
+    }
+    let scripted = says(headers, "x-requested-with", "xmlhttprequest");
+    let fetched = headers.contains_key("sec-fetch-mode") && !says(headers, "sec-fetch-mode", "navigate");
+    let part = headers.contains_key("sec-fetch-dest")
+        && !["document", "frame", "iframe"]
+            .iter()
+            .any(|dest| says(headers, "sec-fetch-dest", dest));
+    if scripted || fetched || part || !accepts_html(headers) {
+        return Client::Programmatic;
+    }
+    Client::Navigation
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .any(|range| range.trim().eq_ignore_ascii_case("text/html"))
+}
+
+/// Whose page asked: fetch metadata where the browser sends it, else the `Origin` header (RFC 6454 §7).
+fn initiator(headers: &HeaderMap, origin: &Origin) -> Initiator {
+    let own_origin = headers
+        .get(header::ORIGIN)
+        .map(|sent| is_origin(sent.as_bytes(), origin));
+    let own_site = match headers.get("sec-fetch-site") {
+        Some(site) => matches!(site.as_bytes(), b"same-origin" | b"none") || own_origin == Some(true),
+        None => own_origin != Some(false),
+    };
+    if own_site {
+        Initiator::OwnSite
+    } else {
+        Initiator::ForeignSite
+    }
+}
+
+fn is_origin(sent: &[u8], origin: &Origin) -> bool {
+    sent == origin.to_string().as_bytes()
+}
+
+fn says(headers: &HeaderMap, name: &str, value: &str) -> bool {
+    headers
+        .get(name)
+        .is_some_and(|sent| sent.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Scheme;
+    use http::Request;
+
+    fn read(method: &str, headers: &[(&str, &str)]) -> Reader {
+        let mut request = Request::builder().method(method).uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let origin = Origin {
+            scheme: Scheme::Https,
+            host: "wiki.example.com".into(),
+            port: None,
+        };
+        Reader::of(&request.body(()).unwrap().into_parts().0, &origin)
+    }
+
+    const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8");
+
+    #[test]
+    fn n_009_only_a_navigation_navigates() {
+        let client = |headers: &[(&str, &str)]| read("GET", headers).client;
+        assert_eq!(client(&[HTML]), Client::Navigation);
+        let browser = [HTML, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        assert_eq!(client(&browser), Client::Navigation);
+        assert_eq!(client(&[]), Client::Programmatic);
+        assert_eq!(client(&[("accept", "*/*")]), Client::Programmatic);
+        assert_eq!(client(&[("accept", "application/json")]), Client::Programmatic);
+        assert_eq!(
+            client(&[HTML, ("x-requested-with", "XMLHttpRequest")]),
+            Client::Programmatic
+        );
+        assert_eq!(client(&[HTML, ("sec-fetch-mode", "cors")]), Client::Programmatic);
+        assert_eq!(client(&[HTML, ("sec-fetch-dest", "image")]), Client::Programmatic);
+        assert_eq!(client(&[HTML, ("upgrade", "WebSocket")]), Client::WebSocket);
+    }
+
+    #[test]
+    fn n_124_a_foreign_page_is_told_from_our_own() {
+        let initiator = |headers: &[(&str, &str)]| read("POST", headers).initiator;
+        let foreign = [
+            &[("sec-fetch-site", "cross-site")] as &[_],
+            &[("sec-fetch-site", "same-site"), ("origin", "https://evil.example.com")],
+            &[("origin", "https://evil.example.com")],
+            &[("origin", "null")],
+            &[("origin", "http://wiki.example.com")],
+            &[("origin", "https://wiki.example.com.evil.com")],
+        ];
+        let own = [
+            &[] as &[_],
+            &[("origin", "https://wiki.example.com")],
+            &[("sec-fetch-site", "same-origin"), ("origin", "null")],
+            &[("sec-fetch-site", "none")],
+        ];
+        assert!(
+            foreign
+                .iter()
+                .all(|headers| initiator(headers) == Initiator::ForeignSite)
+        );
+        assert!(own.iter().all(|headers| initiator(headers) == Initiator::OwnSite));
+    }
+}

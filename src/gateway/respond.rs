@@ -1,0 +1,367 @@
+//! Decisions and errors become responses here, and only here.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::{Error, Gateway, Visit};
+use crate::{
+    identity::Scopes,
+    oauth::authorization::AuthorizationError,
+    policy::{Challenge, Denial, OnForbidden, Origin, Route},
+    provider::ProviderError,
+    upstream::{UpstreamError, body::Body},
+};
+
+/// What is told, before it is a page or a problem document.
+#[derive(Debug)]
+pub(super) struct Notice {
+    pub(super) status: StatusCode,
+    /// A short name of the problem, for programs.
+    pub(super) kind: &'static str,
+    pub(super) title: &'static str,
+    pub(super) explanation: String,
+    pub(super) action: Option<Action>,
+    headers: HeaderMap,
+}
+
+/// What somebody can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Ask for the same page again.
+    Retry,
+    /// Log in from the beginning.
+    StartAgain,
+    /// Sign out and log in as somebody else.
+    OtherAccount,
+}
+
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl Gateway {
+    /// What a client without a sufficient credential is told (RFC 6750 §3).
+    pub(super) fn challenge(&self, challenge: &Challenge, origin: &Origin, visit: &mut Visit) -> Response<Body> {
+        visit.decision = "challenge";
+        let bearer = |extra: &str| format!("Bearer realm=\"{}\"{extra}", origin.host);
+        let (notice, authenticate) = match challenge {
+            Challenge::TokenMissing => (
+                Notice::new(StatusCode::UNAUTHORIZED, "token_missing", "Please log in")
+                    .explained("This page needs a login or an access token, and the request came with neither."),
+                bearer(""),
+            ),
+            Challenge::InvalidRequest => (
+                Notice::new(
+                    StatusCode::BAD_REQUEST,
+                    "invalid_request",
+                    "The credential cannot be read",
+                )
+                .explained("The Authorization header of the request is malformed or stands more than once."),
+                bearer(", error=\"invalid_request\""),
+            ),
+            Challenge::InvalidToken(error) => {
+                visit.reason = Some(error.to_string());
+                (
+                    Notice::new(
+                        StatusCode::UNAUTHORIZED,
+                        "invalid_token",
+                        "The credential does not count",
+                    )
+                    .explained("The access token is expired, revoked, malformed, or not meant for this place."),
+                    bearer(", error=\"invalid_token\""),
+                )
+            }
+            Challenge::InsufficientScope(scopes) => (
+                Notice::new(StatusCode::FORBIDDEN, "insufficient_scope", "More rights are needed")
+                    .explained(format!("Access here needs the scope: {}.", quotable(scopes)))
+                    .offering(Action::OtherAccount),
+                bearer(&format!(
+                    ", error=\"insufficient_scope\", scope=\"{}\"",
+                    quotable(scopes)
+                )),
+            ),
+        };
+        visit.reason.get_or_insert_with(|| notice.kind.to_owned());
+        self.tell(notice.with(header::WWW_AUTHENTICATE, &authenticate), visit)
+    }
+
+    /// What somebody who is known, and may not pass, is told.
+    pub(super) fn deny(&self, denial: Denial, route: &Route, visit: &mut Visit) -> Response<Body> {
+        visit.decision = "deny";
+        let (reason, notice) = match denial {
+            Denial::Unmet(requirement) => (
+                format!("allow.{requirement}"),
+                forbidden("You are logged in, but this place is not open to your account."),
+            ),
+            Denial::Rule(index) => (
+                format!("deny[{index}]"),
+                forbidden("You are logged in, but this place is closed to your account."),
+            ),
+            Denial::CrossSite => (
+                "cross_site".to_owned(),
+                Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
+                    .explained("A page of another site asked your browser to act here in your name."),
+            ),
+        };
+        visit.reason = Some(reason);
+        match (denial, route.on_forbidden) {
+            (Denial::Unmet(_) | Denial::Rule(_), OnForbidden::NotFound) => self.tell(not_found(), visit),
+            (Denial::Unmet(_) | Denial::Rule(_), OnForbidden::Page) | (Denial::CrossSite, _) => {
+                self.tell(notice, visit)
+            }
+        }
+    }
+
+    /// What is told when the walk cannot go on.
+    pub(super) fn fail(&self, error: &Error, visit: &mut Visit) -> Response<Body> {
+        if !matches!(visit.decision, "endpoint" | "login") {
+            visit.decision = "error";
+        }
+        visit.reason = Some(error.to_string());
+        self.tell(notice_of(error), visit)
+    }
+
+    fn tell(&self, notice: Notice, visit: &Visit) -> Response<Body> {
+        let mut response = match visit.reader.wants_page() {
+            true => self.pages.notice(&notice, &self.settings.auth_prefix, visit),
+            false => problem(&notice, &visit.id),
+        };
+        *response.status_mut() = notice.status;
+        let headers = response.headers_mut();
+        headers.extend(notice.headers);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+/// The one mapping from what went wrong to what is told.
+fn notice_of(error: &Error) -> Notice {
+    match error {
+        Error::AmbiguousTarget(_) => {
+            Notice::new(StatusCode::BAD_REQUEST, "ambiguous_request", "The request is ambiguous")
+                .explained("Its address or its headers can be read in more than one way, so it goes no further.")
+        }
+        Error::MethodUnsupported => Notice::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "The method is not allowed",
+        )
+        .explained("CONNECT and TRACE are never forwarded.")
+        .with(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        Error::MethodNotAllowed(methods) => {
+            let list: Vec<_> = methods.iter().map(http::Method::as_str).collect();
+            Notice::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "The method is not allowed",
+            )
+            .explained("This address exists, but not for this method.")
+            .with(header::ALLOW, &list.join(", "))
+        }
+        Error::NoRoute | Error::NoEndpoint => not_found(),
+        Error::Parameter(name) => Notice::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_parameter",
+            "The address cannot be used",
+        )
+        .explained(format!("The parameter {name} repeats, is unknown, or leads elsewhere.")),
+        Error::LoginUnknown => start_again(),
+        Error::LoginResponse(response) => login_response(response),
+        Error::LoginLoop => Notice::new(StatusCode::BAD_REQUEST, "login_loop", "The login goes in circles")
+            .explained(
+                "You were logged in several times within a minute, and each time the browser came back as nobody. \
+                 It may refuse cookies of this site, or its clock may be wrong.",
+            )
+            .offering(Action::StartAgain),
+        Error::SessionTooLarge(_) => Notice::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "session_too_large",
+            "Your account is too large",
+        )
+        .explained(
+            "What the identity provider tells about your account does not fit into the browser's cookies. \
+                     Whoever runs this site can ask the provider for fewer groups or claims.",
+        ),
+        Error::ForeignSignOut => Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
+            .explained("A page of another site tried to sign you out. You are still signed in."),
+        Error::Provider(error) => provider_error(error),
+        Error::Upstream(error) => upstream_error(error),
+        Error::Seal => Notice::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something went wrong here",
+        )
+        .explained("The gateway could not protect its cookie, so it did not set it."),
+    }
+}
+
+fn login_response(error: &AuthorizationError) -> Notice {
+    match error {
+        AuthorizationError::Refused("access_denied") => {
+            Notice::new(StatusCode::FORBIDDEN, "access_denied", "The login was refused")
+                .explained("The identity provider says that access was denied, or the login was cancelled.")
+                .offering(Action::StartAgain)
+        }
+        AuthorizationError::Refused("temporarily_unavailable" | "server_error") => unavailable(),
+        AuthorizationError::Refused(_) => nonsense(),
+        AuthorizationError::Issuer => nonsense(),
+        AuthorizationError::Parameter(_) | AuthorizationError::State | AuthorizationError::Stale => start_again(),
+    }
+}
+
+/// A broken provider is nobody's fault at this end of the line: never a 401 or a 403.
+fn provider_error(error: &ProviderError) -> Notice {
+    match error {
+        ProviderError::Unavailable { .. } => unavailable(),
+        ProviderError::Nonsense { .. } => nonsense(),
+        ProviderError::Refused { code, .. } if code == "invalid_grant" => start_again(),
+        ProviderError::Refused { .. } => nonsense(),
+    }
+}
+
+fn upstream_error(error: &UpstreamError) -> Notice {
+    let bad_gateway = || {
+        Notice::new(
+            StatusCode::BAD_GATEWAY,
+            "bad_gateway",
+            "The application does not answer",
+        )
+        .explained("You got through the door, but the application behind it cannot be reached.")
+        .offering(Action::Retry)
+    };
+    match error {
+        UpstreamError::Unreachable(_) | UpstreamError::Nonsense(_) => bad_gateway(),
+        UpstreamError::TimedOut => Notice::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "gateway_timeout",
+            "The application takes too long",
+        )
+        .explained("You got through the door, but the application behind it did not answer in time.")
+        .offering(Action::Retry),
+        UpstreamError::BodyTooLarge => Notice::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "content_too_large",
+            "That is too much at once",
+        )
+        .explained("What you sent is larger than this place takes."),
+        UpstreamError::ClientGone => Notice::new(StatusCode::BAD_REQUEST, "incomplete", "The request broke off")
+            .explained("The request ended before all of it had arrived."),
+        UpstreamError::Identity(_) => {
+            Notice::new(StatusCode::BAD_GATEWAY, "identity", "Your account cannot be described")
+                .explained("A value of your account cannot be passed on to the application safely.")
+        }
+    }
+}
+
+fn forbidden(explanation: &str) -> Notice {
+    Notice::new(StatusCode::FORBIDDEN, "forbidden", "You may not enter here")
+        .explained(explanation)
+        .offering(Action::OtherAccount)
+}
+
+fn not_found() -> Notice {
+    Notice::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here")
+        .explained("No application lives at this address.")
+}
+
+fn start_again() -> Notice {
+    Notice::new(StatusCode::BAD_REQUEST, "login_state", "Please start again")
+        .explained("This login was begun in another browser, took too long, or was finished before.")
+        .offering(Action::StartAgain)
+}
+
+fn unavailable() -> Notice {
+    Notice::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "unavailable",
+        "The login service is not available",
+    )
+    .explained(
+        "The identity provider does not answer at the moment. You have not been logged out; please try again soon.",
+    )
+    .offering(Action::Retry)
+    .with(header::RETRY_AFTER, &RETRY_AFTER.as_secs().to_string())
+}
+
+fn nonsense() -> Notice {
+    Notice::new(
+        StatusCode::BAD_GATEWAY,
+        "provider_error",
+        "The login service made a mistake",
+    )
+    .explained("The identity provider gave an answer that cannot be used.")
+    .offering(Action::StartAgain)
+}
+
+impl Notice {
+    fn new(status: StatusCode, kind: &'static str, title: &'static str) -> Self {
+        Self {
+            status,
+            kind,
+            title,
+            explanation: String::new(),
+            action: None,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    fn explained(mut self, explanation: impl Into<String>) -> Self {
+        self.explanation = explanation.into();
+        self
+    }
+
+    fn offering(mut self, action: Action) -> Self {
+        self.action = Some(action);
+        self
+    }
+
+    fn with(mut self, name: header::HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+}
+
+/// Scope values that may stand between quotes (RFC 6750 §3); the configuration lets no others in.
+fn quotable(scopes: &Scopes) -> String {
+    let plain = |scope: &&str| scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+    scopes.iter().filter(plain).collect::<Vec<_>>().join(" ")
+}
+
+/// A problem document (RFC 9457).
+fn problem(notice: &Notice, reference: &str) -> Response<Body> {
+    let document = serde_json::json!({
+        "type": "about:blank",
+        "title": notice.title,
+        "status": notice.status.as_u16(),
+        "detail": notice.explanation,
+        "code": notice.kind,
+        "reference": reference,
+    });
+    let mut response = Response::new(Body::from(document.to_string()));
+    let json = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// Sends a browser elsewhere, leaving no trace of where it was (RFC 9700 §4.2.4).
+pub(super) fn redirect(location: &str) -> Response<Body> {
+    let mut response = empty(StatusCode::FOUND);
+    match HeaderValue::from_str(location) {
+        Ok(location) => {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        Err(_) => *response.status_mut() = StatusCode::BAD_GATEWAY,
+    }
+    response
+}
+
+/// An answer without content that nobody may keep.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}

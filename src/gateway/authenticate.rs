@@ -85,11 +85,11 @@ impl Gateway {
         origin: &Origin,
         visit: &mut Visit,
         now: Timestamp,
-    ) -> Result<Option<Session>, Error> {
+    ) -> Result<Option<Arc<Session>>, Error> {
         let Presented { session, stale } = presented;
         let (session, changed) = match self.renewed_if_due(&session, now).await {
             None => (session, stale),
-            Some(Renewal::Renewed(login)) => (session.renewed((*login).clone(), now), true),
+            Some(Renewal::Renewed(login)) => (Arc::new(session.renewed(login, now)), true),
             Some(Renewal::Ended) => return Ok(None),
             // The old access token is good for a little longer: nobody has to notice.
             Some(Renewal::Failed(_)) if now < session.login.access_expires_at => (session, stale),
@@ -119,6 +119,6 @@ impl Gateway {
             return Authentication::Anonymous;
         };
         let ends_at = self.sessions.ends_at(session);
-        Authentication::Verified(Arc::new(session.identity(provider.claim_names(), ends_at, now)))
+        Authentication::Verified(session.identity(provider.claim_names(), ends_at, now))
     }
 }

@@ -4,17 +4,21 @@ mod cookie;
 mod seal;
 mod stored;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 pub use cookie::{CookieJar, TooLarge};
 use http::HeaderValue;
+use moka::sync::Cache;
 pub use seal::{Context, KeyRing, Opened, SealingKey};
 
 use crate::{
     identity::{ClaimNames, Identity, Proof},
     oauth::token::Login,
     policy::Origin,
-    secret::random_text,
+    secret::{Fingerprint, FingerprintKey, random_text},
     time::Timestamp,
 };
 
@@ -67,6 +71,8 @@ pub struct Session {
     pub login: Arc<Login>,
     pub started_at: Timestamp,
     pub seen_at: Timestamp,
+    /// Made when it is first asked for, and shared by the requests that bring the same cookie.
+    identity: OnceLock<Arc<Identity>>,
 }
 
 impl Session {
@@ -76,28 +82,36 @@ impl Session {
             login: login.into(),
             started_at: now,
             seen_at: now,
+            identity: OnceLock::new(),
         }
     }
 
     /// The same session with fresh tokens; its lifetime goes on as it was.
-    pub fn renewed(&self, login: Login, now: Timestamp) -> Self {
+    pub fn renewed(&self, login: Arc<Login>, now: Timestamp) -> Self {
         Self {
             id: self.id.clone(),
-            login: login.into(),
+            login,
             started_at: self.started_at,
             seen_at: now,
+            identity: OnceLock::new(),
         }
     }
 
     fn seen(&self, now: Timestamp) -> Self {
         Self {
             seen_at: now,
+            identity: OnceLock::new(),
             ..self.clone()
         }
     }
 
-    /// Who logged in.
-    pub fn identity(&self, names: &ClaimNames, expires_at: Timestamp, now: Timestamp) -> Identity {
+    /// Who logged in, until `expires_at`.
+    pub fn identity(&self, names: &ClaimNames, expires_at: Timestamp, now: Timestamp) -> Arc<Identity> {
+        let identity = || Arc::new(self.new_identity(names, expires_at, now));
+        self.identity.get_or_init(identity).clone()
+    }
+
+    fn new_identity(&self, names: &ClaimNames, expires_at: Timestamp, now: Timestamp) -> Identity {
         let login = &self.login;
         Identity {
             provider: login.provider.clone(),
@@ -119,14 +133,27 @@ impl Session {
 pub struct Sessions {
     settings: Settings,
     ring: KeyRing,
+    /// Cookies that were opened before: opening and reading one costs more than recognising it.
+    opened: Cache<Fingerprint, Remembered>,
+    fingerprints: FingerprintKey,
+}
+
+#[derive(Clone, Debug)]
+struct Remembered {
+    session: Arc<Session>,
+    by_old_key: bool,
+    bytes: u32,
 }
 
 const SESSION: &str = "session";
+/// Of opened sessions that are kept at hand.
+const OPENED_BYTES: u64 = 32 * 1024 * 1024;
+const OPENED_LIFETIME: Duration = Duration::from_secs(300);
 
 /// A session as the browser brought it.
 #[derive(Debug)]
 pub struct Presented {
-    pub session: Session,
+    pub session: Arc<Session>,
     /// Whether it should go back to the browser: its idle time moved on, or its key is an old one.
     pub stale: bool,
 }
@@ -135,7 +162,17 @@ impl Sessions {
     /// `None` when the settings hold no key.
     pub fn new(settings: Settings) -> Option<Self> {
         let ring = KeyRing::new(&settings.keys)?;
-        Some(Self { settings, ring })
+        let opened = Cache::builder()
+            .weigher(|_, remembered: &Remembered| remembered.bytes)
+            .max_capacity(OPENED_BYTES)
+            .time_to_live(OPENED_LIFETIME)
+            .build();
+        Some(Self {
+            settings,
+            ring,
+            opened,
+            fingerprints: FingerprintKey::random(),
+        })
     }
 
     pub fn settings(&self) -> &Settings {
@@ -162,13 +199,34 @@ impl Sessions {
     pub fn present(&self, jar: &CookieJar<'_>, origin: &Origin, now: Timestamp) -> Option<Presented> {
         let text = jar.joined()?;
         let (name, tenant) = (jar.name(""), self.tenant(origin));
-        let opened = self.ring.open(context(&name, &tenant), &text)?;
-        let session = stored::read(&opened.plaintext)?;
+        let parts = [name.as_bytes(), tenant.as_bytes(), text.as_bytes()];
+        let fingerprint = self.fingerprints.of(&parts);
+        let remembered = match self.opened.get(&fingerprint) {
+            Some(remembered) => remembered,
+            None => {
+                let remembered = self.open(context(&name, &tenant), &text)?;
+                self.opened.insert(fingerprint, remembered.clone());
+                remembered
+            }
+        };
+        let Remembered {
+            session, by_old_key, ..
+        } = remembered;
         if self.ends_at(&session) <= now {
             return None;
         }
-        let stale = opened.by_old_key || now.since(session.seen_at) >= self.restamp_after();
+        let stale = by_old_key || now.since(session.seen_at) >= self.restamp_after();
         Some(Presented { session, stale })
+    }
+
+    fn open(&self, context: Context<'_>, text: &str) -> Option<Remembered> {
+        let opened = self.ring.open(context, text)?;
+        Some(Remembered {
+            session: Arc::new(stored::read(&opened.plaintext)?),
+            by_old_key: opened.by_old_key,
+            // Parsed claims take about three times their text.
+            bytes: u32::try_from(text.len()).unwrap_or(u32::MAX).saturating_mul(3),
+        })
     }
 
     /// The cookies that keep the session, as seen `now`.

@@ -1,5 +1,7 @@
 //! A session as bytes: versioned, so that the next release reads this one's.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 use super::Session;
@@ -95,6 +97,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Session> {
         .into(),
         started_at: stored.started_at,
         seen_at: stored.seen_at,
+        identity: OnceLock::new(),
     })
 }
 

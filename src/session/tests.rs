@@ -120,7 +120,7 @@ fn n_126_a_session_ends_at_its_lifetime_however_busy() {
 #[test]
 fn a_renewed_session_keeps_its_beginning() {
     let session = Session::begin(login(1), NOW);
-    let renewed = session.renewed(login(1), NOW.plus(Duration::from_secs(600)));
+    let renewed = session.renewed(login(1).into(), NOW.plus(Duration::from_secs(600)));
     assert_eq!((renewed.id, renewed.started_at), (session.id, session.started_at));
 }
 

@@ -81,6 +81,32 @@ impl Browser {
         self.submit(page, &[("username", username), ("password", password)]).await
     }
 
+    /// Logs in at the provider and stops before the callback: the response that has not been delivered.
+    pub async fn authorize(&mut self, page: &Page, username: &str, password: &str) -> Url {
+        let form = Form::first_in(&page.text);
+        let mut values = form.hidden;
+        values.extend([("username".to_owned(), username.to_owned()), ("password".to_owned(), password.to_owned())]);
+        let url = page.url.join(&form.action).unwrap();
+        let request = navigation(self.client.post(url.clone()), "same-origin");
+        let request = request.header(header::ORIGIN, url.origin().ascii_serialization()).form(&values);
+        self.send(request, url).await.location().0
+    }
+
+    /// Posts a form of the site itself.
+    pub async fn post(&mut self, url: &str, fields: &[(&str, &str)]) -> Page {
+        let values = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.navigate(Method::POST, Url::parse(url).unwrap(), Some(values), "same-origin").await
+    }
+
+    pub fn session_cookie(&self) -> String {
+        let cookie = self.cookies.iter().find(|((_, name), _)| name == "vestibule");
+        cookie.expect("no session cookie").1.clone()
+    }
+
+    pub fn set_session_cookie(&mut self, value: &str) {
+        self.cookies.insert(("127.0.0.1".to_owned(), "vestibule".to_owned()), value.to_owned());
+    }
+
     pub fn cookies_named(&self, part: &str) -> Vec<&str> {
         self.cookies.keys().map(|(_, name)| name.as_str()).filter(|name| name.contains(part)).collect()
     }

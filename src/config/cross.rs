@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Whole {
     pub(super) server: Server,
     pub(super) offers: Vec<Offer>,
+    /// Those that are right: the others have said so.
     pub(super) routes: Vec<Placed>,
     pub(super) cookie_domain: Option<At<CookieDomain>>,
 }
@@ -49,6 +50,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
     reserved_paths(&server.gateway.auth_prefix, &routes, load);
     mixed_schemes(&routes, load);
     unencrypted(&server, &routes, load);
+    shared_listener(&server, load);
     if let Some(domain) = &cookie_domain {
         foreign_hosts(domain, &routes, load);
     }
@@ -126,6 +128,33 @@ fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
         load.findings
             .warning(address.at, message, instead)
             .see(url, "an http URL");
+    }
+}
+
+/// Probes and metrics are not for everybody.
+fn shared_listener(server: &Server, load: &mut Load<'_>) {
+    for address in server
+        .server
+        .listen
+        .iter()
+        .filter(|address| Some(**address) == server.server.admin)
+    {
+        let at = server
+            .listen
+            .iter()
+            .find(|given| given.value == *address)
+            .map(|given| given.at);
+        let places: Vec<Span> = server
+            .admin
+            .as_ref()
+            .map(|admin| admin.at)
+            .into_iter()
+            .chain(at)
+            .collect();
+        let message = format!("[server] and [admin] both listen at {address}");
+        let instead = "give each a port of its own";
+        load.findings
+            .problem(places.first().copied().unwrap_or_default(), message, instead);
     }
 }
 

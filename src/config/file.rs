@@ -17,7 +17,7 @@ use super::{
         tables, words,
     },
     report::Findings,
-    value::{CookieDomain, CookieName, Email, EmailDomain, Name, Scope, Size, Skew, Timeout},
+    value::{CookieDomain, CookieName, Email, EmailDomain, LogFilter, Name, Scope, Size, Skew, Timeout},
     vocabulary,
 };
 use crate::{
@@ -94,7 +94,7 @@ tables! {
     struct Log {
         format: LogFormat,
         /// `error` to `trace`, or a filter such as `info,vestibule::provider=debug`.
-        level: String,
+        level: LogFilter,
         /// One line for every request.
         access: bool,
     }

@@ -28,7 +28,7 @@ use self::{
     cross::Whole,
     load::Load,
     read::{At, Field},
-    report::Findings,
+    report::{Findings, Span},
     value::Name,
 };
 use crate::{
@@ -107,18 +107,19 @@ fn settings(file: file::File, load: &mut Load<'_>) -> Option<Settings> {
     let log = server::log(file.log);
     let server = server::settings(file.server, file.admin);
     let session = session::settings(file.session, load);
-    let provider_tables = entries(file.provider);
-    let offers = provider_tables.as_deref().map(provider::offers);
-    let providers = provider_tables.and_then(|tables| providers(tables, load));
-    let routes = routes(file.route, offers.as_deref()?, server.body_bytes, load);
-    let (session, cookie_domain) = session?;
+    let provider_tables = entries(file.provider)?;
+    let offers = provider::offers(&provider_tables);
+    let providers = providers(provider_tables, load);
+    let routes = routes(file.route, &offers, server.body_bytes, load)?;
+    let all_routes_are_right = routes.iter().all(Option::is_some);
     let whole = Whole {
         server,
-        offers: offers?,
-        routes: routes?,
-        cookie_domain,
+        offers,
+        routes: routes.into_iter().flatten().collect(),
+        cookie_domain: session.as_ref().and_then(|(_, domain)| domain.clone()),
     };
-    let checked = cross::check(whole, load)?;
+    let checked = cross::check(whole, load).filter(|_| all_routes_are_right)?;
+    let (session, _) = session?;
     let mut providers = providers?;
     for provider in &mut providers {
         provider.wanted_claims = cross::wanted_claims(provider, &checked.routes, &checked.upstreams);
@@ -154,22 +155,32 @@ fn providers(tables: Entries<file::Provider>, load: &mut Load<'_>) -> Option<Vec
     settings.collect::<Vec<_>>().into_iter().collect()
 }
 
+/// Every route in its place, or nothing where one is wrong; `None` when the tables cannot be told apart.
 fn routes(
     field: Field<read::Named<Name, file::Route>>,
     offers: &[provider::Offer],
     body_bytes: u64,
     load: &mut Load<'_>,
-) -> Option<Vec<route::Placed>> {
+) -> Option<Vec<Option<route::Placed>>> {
     let tables = entries(field)?;
     if tables.is_empty() {
         let instead = "add a [route.NAME] table with `url` and `upstream`";
-        load.findings.problem(
-            Default::default(),
-            "there is no route: every request would get 404",
-            instead,
-        );
+        let message = "there is no route: every request would get 404";
+        load.findings.problem(Span::default(), message, instead);
     }
-    let numbered = tables.into_iter().enumerate();
-    let routes = numbered.map(|(index, table)| route::route(RouteId::new(index), table, offers, body_bytes, load));
-    routes.collect::<Vec<_>>().into_iter().collect()
+    let mut right: usize = 0;
+    let mut routes = Vec::with_capacity(tables.len());
+    for table in tables {
+        let route = route::route(RouteId::new(right), table, offers, body_bytes, load);
+        right = right.saturating_add(usize::from(route.is_some()));
+        routes.push(route);
+    }
+    Some(routes)
 }
+
+#[cfg(test)]
+mod bad_tests;
+#[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
+mod tests;

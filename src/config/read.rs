@@ -27,6 +27,9 @@ pub(super) trait Read: Sized {
 
 /// What is written as a string.
 pub(super) trait FromText: Sized {
+    /// How such a value looks, in TOML.
+    const EXAMPLE: &'static str = "\"…\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong>;
 }
 
@@ -196,6 +199,8 @@ fn as_table<'a>(node: &'a Node<'a>, place: &Place, findings: &mut Findings) -> O
     Some(table)
 }
 
+const A_LIST: &str = "a list";
+
 /// Says that a value has the wrong type.
 pub(super) fn mistyped(node: &Node<'_>, place: &Place, wanted: &str, example: &str, findings: &mut Findings) {
     let found = match node.get_ref() {
@@ -208,13 +213,18 @@ pub(super) fn mistyped(node: &Node<'_>, place: &Place, wanted: &str, example: &s
         DeValue::Table(_) => "a table",
     };
     let message = format!("`{}` is {found}, and must be {wanted}", place.shown);
-    findings.problem(node.span().into(), message, format!("write it like this: {example}"));
+    let instead = match node.get_ref() {
+        // `{ realm_access.roles = […] }` is a table in a table.
+        DeValue::Table(_) if wanted == A_LIST => "put a name that has dots in it into quotes".into(),
+        _ => format!("write it like this: {example}"),
+    };
+    findings.problem(node.span().into(), message, instead);
 }
 
 impl<T: FromText> Read for T {
     fn read(node: &Node<'_>, place: &Place, findings: &mut Findings) -> Option<Self> {
         let DeValue::String(text) = node.get_ref() else {
-            mistyped(node, place, "a string", "\"…\"", findings);
+            mistyped(node, place, "a string", T::EXAMPLE, findings);
             return None;
         };
         let report = |Wrong { what, instead }| {
@@ -269,7 +279,7 @@ impl<const MIN: u64, const MAX: u64> Read for Count<MIN, MAX> {
 impl<T: Read> Read for Vec<At<T>> {
     fn read(node: &Node<'_>, place: &Place, findings: &mut Findings) -> Option<Self> {
         let DeValue::Array(nodes) = node.get_ref() else {
-            mistyped(node, place, "a list", "[…]", findings);
+            mistyped(node, place, A_LIST, "[\"…\"]", findings);
             return None;
         };
         // Every member is read before the list is given up.

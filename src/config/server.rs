@@ -29,6 +29,7 @@ pub(super) struct Server {
     pub(super) body_bytes: u64,
     /// The addresses that the file names.
     pub(super) listen: Vec<At<SocketAddr>>,
+    pub(super) admin: Option<At<SocketAddr>>,
 }
 
 const PORT: u16 = 4180;
@@ -42,6 +43,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>) ->
     let proxies = table.trusted_proxies.into_value().unwrap_or_default();
     let prefix = table.auth_prefix.or(ReservedPath("/oauth2".into()));
     let limits = table.limits.or_default();
+    let admin = admin.or_default().listen.given().cloned();
     Server {
         body_bytes: limits.body_bytes.value().map_or(BODY_BYTES, |size| size.0),
         server: Settings {
@@ -50,7 +52,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>) ->
             } else {
                 addresses
             },
-            admin: Some(admin.or_default().listen.or(loopback(ADMIN_PORT))),
+            admin: Some(admin.as_ref().map_or(loopback(ADMIN_PORT), |admin| admin.value)),
             workers: table
                 .workers
                 .value()
@@ -64,6 +66,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>) ->
         },
         trusted_proxies: proxies.into_iter().map(|network| network.value).collect(),
         listen,
+        admin,
     }
 }
 
@@ -98,7 +101,7 @@ pub(super) fn log(table: Field<file::Log>) -> LogSettings {
     let default = LogSettings::default();
     LogSettings {
         format: table.format.or(default.format),
-        level: table.level.or(default.level),
+        level: table.level.into_value().map_or(default.level, |filter| filter.0),
         access: table.access.or(default.access),
     }
 }

@@ -9,7 +9,10 @@ use std::{
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
-use super::read::{FromText, Wrong, wrong};
+use super::{
+    read::{FromText, Wrong, wrong},
+    vocabulary::unknown_word,
+};
 use crate::{
     identity::{ClaimPath, Subject},
     secret::Secret,
@@ -34,6 +37,8 @@ impl FromText for PathBuf {
 
 /// A length of time; no longer than a year, so that no arithmetic on it can overflow.
 impl FromText for Duration {
+    const EXAMPLE: &'static str = "\"30s\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let instead =
             "write a number and a unit, like \"250ms\", \"30s\", \"5m\", \"1h30m\" or \"7d\"; at most \"366d\"";
@@ -75,6 +80,8 @@ fn leading_number(text: &str) -> Option<(u64, &str)> {
 pub(super) struct Timeout(pub(super) Duration);
 
 impl FromText for Timeout {
+    const EXAMPLE: &'static str = "\"30s\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let duration = Duration::from_text(text)?;
         let instead = "a wait needs a limit: write one like \"30s\"";
@@ -89,6 +96,8 @@ impl FromText for Timeout {
 pub(super) struct Skew(pub(super) Duration);
 
 impl FromText for Skew {
+    const EXAMPLE: &'static str = "\"30s\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let duration = Duration::from_text(text)?;
         (duration <= Duration::from_secs(120))
@@ -113,6 +122,8 @@ impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
 }
 
 impl<const MIN: u64, const MAX: u64> FromText for Size<MIN, MAX> {
+    const EXAMPLE: &'static str = "\"32KiB\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let size = size(text).ok_or_else(|| {
             let instead = "write a number and a unit, like \"512B\", \"32KiB\", \"10MiB\" or \"1GiB\"";
@@ -138,6 +149,8 @@ fn size(text: &str) -> Option<u64> {
 }
 
 impl FromText for SocketAddr {
+    const EXAMPLE: &'static str = "\"127.0.0.1:4180\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let instead = "write an address and a port, like \"127.0.0.1:4180\" or \"[::]:4180\"";
         text.parse()
@@ -147,6 +160,8 @@ impl FromText for SocketAddr {
 
 /// Whose forwarding headers count; never everybody's (I7).
 impl FromText for IpNet {
+    const EXAMPLE: &'static str = "\"10.0.0.0/8\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let instead = "write a network like \"10.0.0.0/8\", or one address like \"10.0.0.7/32\"";
         let network: Self = text
@@ -163,6 +178,31 @@ impl FromText for IpNet {
             return Err(wrong("has bits set beyond its length", instead));
         }
         Ok(network)
+    }
+}
+
+/// What is logged: a level, or levels by target, as in `info,vestibule::provider=debug`.
+#[derive(Clone, Debug)]
+pub(super) struct LogFilter(pub(super) String);
+
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+impl FromText for LogFilter {
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        for part in text.split(',') {
+            let (target, level) = part.rsplit_once('=').unwrap_or(("vestibule", part));
+            if !LEVELS.contains(&level) {
+                return Err(unknown_word(level, LEVELS));
+            }
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_:-".contains(c);
+            if target.is_empty() || !target.chars().all(plain) {
+                return Err(wrong(
+                    "has a target that is none",
+                    "write it like \"info,vestibule::provider=debug\"",
+                ));
+            }
+        }
+        Ok(Self(text.into()))
     }
 }
 
@@ -240,6 +280,8 @@ fn is_domain(text: &str) -> bool {
 }
 
 impl FromText for ClaimPath {
+    const EXAMPLE: &'static str = "\"realm_access.roles\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let instead = "write \"groups\", \"realm_access.roles\", \"/a~1b/c\" or a URL";
         Self::parse(text).ok_or_else(|| wrong("is not the path of a claim", instead))
@@ -247,6 +289,8 @@ impl FromText for ClaimPath {
 }
 
 impl FromText for Method {
+    const EXAMPLE: &'static str = "\"GET\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let upper = text.to_ascii_uppercase();
         if matches!(&*upper, "CONNECT" | "TRACE") {
@@ -394,6 +438,8 @@ impl FromText for HeaderName {
 }
 
 impl FromText for Template {
+    const EXAMPLE: &'static str = "\"{user}\"";
+
     fn from_text(text: &str) -> Result<Self, Wrong> {
         if text.is_empty() || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
             return Err(wrong("is empty or not plain ASCII", "write something like \"{user}\""));

@@ -12,12 +12,11 @@ use serde_json::Value;
 
 use super::{
     address::{IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
-    read::{
-        At, Count, Field, FromText, Named, Node, NonEmpty, OneOrMany, Place, Read, TableReader, Wrong, key_and_below,
-        tables, words,
-    },
+    measure::{Size, Skew, Timeout},
+    read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, tables, words},
     report::Findings,
-    value::{CookieDomain, CookieName, Email, EmailDomain, LogFilter, Name, Scope, Size, Skew, Timeout},
+    shape::{Count, Named, NonEmpty, OneOrMany},
+    value::{CookieDomain, CookieName, Email, EmailDomain, LogFilter, Name, Scope},
     vocabulary,
 };
 use crate::{

@@ -3,11 +3,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
+    address::{IssuerUrl, ProviderUrl},
     file::{self, ClientAuth},
     load::{Load, Table},
-    read::{At, Field, NonEmpty},
+    measure::{Skew, Timeout},
+    read::{At, Field},
     report::Span,
-    value::{Name, Scope, Skew, Timeout},
+    shape::{Named, NonEmpty},
+    value::{Name, Scope},
 };
 use crate::{
     identity::{ClaimNames, ClaimPath, Issuer, ProviderId, Scopes},
@@ -52,7 +55,7 @@ pub(super) fn check_issuers(tables: &[(At<Name>, At<file::Provider>)], load: &mu
     }
 }
 
-fn same_issuer(one: &At<super::address::IssuerUrl>, other: &At<super::address::IssuerUrl>) -> bool {
+fn same_issuer(one: &At<IssuerUrl>, other: &At<IssuerUrl>) -> bool {
     one.value.0.text == other.value.0.text
 }
 
@@ -187,7 +190,7 @@ fn secret(source: SecretSource<'_>, table: &file::Provider, load: &mut Load<'_>)
 }
 
 fn endpoints(table: &mut file::Provider) -> EndpointOverrides {
-    let text = |field: &mut Field<super::address::ProviderUrl>| std::mem::take(field).into_value().map(|url| url.text);
+    let text = |field: &mut Field<ProviderUrl>| std::mem::take(field).into_value().map(|url| url.text);
     EndpointOverrides {
         authorization: text(&mut table.authorization_endpoint),
         token: text(&mut table.token_endpoint),
@@ -234,10 +237,7 @@ const PROTOCOL_PARAMETERS: &[&str] = &[
     "state",
 ];
 
-fn authorization_params(
-    field: Field<super::read::Named<String, String>>,
-    load: &mut Load<'_>,
-) -> Vec<(String, String)> {
+fn authorization_params(field: Field<Named<String, String>>, load: &mut Load<'_>) -> Vec<(String, String)> {
     let entries = field.or_default().0;
     for (name, _) in &entries {
         if PROTOCOL_PARAMETERS.contains(&&*name.value) {

@@ -3,7 +3,8 @@
 use super::{
     file,
     load::Load,
-    read::{At, Field, NonEmpty},
+    read::{At, Field},
+    shape::NonEmpty,
 };
 use crate::policy::{ClaimRule, Requirements};
 

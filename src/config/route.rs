@@ -7,12 +7,14 @@ use http::HeaderName;
 use super::{
     address::RouteAddress,
     file::{self, Auth},
+    header::folded,
     load::{Load, Table},
     provider::Offer,
-    read::{At, Field, NonEmpty},
+    read::{At, Field},
     report::Span,
     requirement,
-    value::{Name, folded},
+    shape::NonEmpty,
+    value::Name,
     vocabulary::nearest,
 };
 use crate::{

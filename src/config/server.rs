@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::{
     address::ReservedPath,
     file,
+    measure::Timeout,
     read::{At, Field},
 };
 use crate::{
@@ -72,7 +73,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>) ->
 
 fn limits(table: &file::Limits) -> Limits {
     let default = Limits::default();
-    let wait = |field: &Field<super::value::Timeout>, default| field.value().map_or(default, |timeout| timeout.0);
+    let wait = |field: &Field<Timeout>, default| field.value().map_or(default, |timeout| timeout.0);
     Limits {
         connections: table
             .connections

@@ -5,9 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     file,
     load::Load,
+    measure::Timeout,
     read::{At, Field},
     report::Span,
-    value::{CookieDomain, Timeout},
+    value::CookieDomain,
 };
 use crate::session::{CookieSettings, SealingKey, Settings};
 

@@ -1,12 +1,11 @@
-//! Values that are written as strings: durations, sizes, scopes, claims, header templates.
+//! Other values that are written as strings: addresses, names, scopes, claims, cookies.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    time::Duration,
 };
 
-use http::{HeaderName, Method};
+use http::Method;
 use ipnet::IpNet;
 
 use super::{
@@ -16,7 +15,6 @@ use super::{
 use crate::{
     identity::{ClaimPath, Subject},
     secret::Secret,
-    upstream::headers::{Piece, Template},
 };
 
 impl FromText for String {
@@ -33,119 +31,6 @@ impl FromText for PathBuf {
     fn from_text(text: &str) -> Result<Self, Wrong> {
         String::from_text(text).map(Self::from)
     }
-}
-
-/// A length of time; no longer than a year, so that no arithmetic on it can overflow.
-impl FromText for Duration {
-    const EXAMPLE: &'static str = "\"30s\"";
-
-    fn from_text(text: &str) -> Result<Self, Wrong> {
-        let instead =
-            "write a number and a unit, like \"250ms\", \"30s\", \"5m\", \"1h30m\" or \"7d\"; at most \"366d\"";
-        let bad = || wrong(format!("is not a duration: \"{text}\""), instead);
-        let longest = Self::from_secs(366 * 86_400);
-        duration(text).filter(|duration| *duration <= longest).ok_or_else(bad)
-    }
-}
-
-/// The sum of numbers with units.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut sum = Duration::ZERO;
-    while !rest.is_empty() || text.is_empty() {
-        let (number, after) = leading_number(rest)?;
-        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, next) = after.split_at_checked(end)?;
-        sum = sum.checked_add(match unit {
-            "ms" => Duration::from_millis(number),
-            "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.checked_mul(60)?),
-            "h" => Duration::from_secs(number.checked_mul(3_600)?),
-            "d" => Duration::from_secs(number.checked_mul(86_400)?),
-            _ => return None,
-        })?;
-        rest = next;
-    }
-    Some(sum)
-}
-
-fn leading_number(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit())?;
-    let (digits, rest) = text.split_at_checked(end)?;
-    Some((digits.parse().ok()?, rest))
-}
-
-/// A limit of a wait: longer than nothing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timeout(pub(super) Duration);
-
-impl FromText for Timeout {
-    const EXAMPLE: &'static str = "\"30s\"";
-
-    fn from_text(text: &str) -> Result<Self, Wrong> {
-        let duration = Duration::from_text(text)?;
-        let instead = "a wait needs a limit: write one like \"30s\"";
-        (!duration.is_zero())
-            .then_some(Self(duration))
-            .ok_or_else(|| wrong("leaves no time at all", instead))
-    }
-}
-
-/// How far two clocks may differ: 120 seconds at most (N-075).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Skew(pub(super) Duration);
-
-impl FromText for Skew {
-    const EXAMPLE: &'static str = "\"30s\"";
-
-    fn from_text(text: &str) -> Result<Self, Wrong> {
-        let duration = Duration::from_text(text)?;
-        (duration <= Duration::from_secs(120))
-            .then_some(Self(duration))
-            .ok_or_else(|| {
-                wrong(
-                    "is more than a clock may be off",
-                    "write \"120s\" or less, and mind the clock",
-                )
-            })
-    }
-}
-
-/// A number of bytes between two limits, both included.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Size<const MIN: u64, const MAX: u64>(pub(super) u64);
-
-impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
-    pub(super) fn to_usize(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
-}
-
-impl<const MIN: u64, const MAX: u64> FromText for Size<MIN, MAX> {
-    const EXAMPLE: &'static str = "\"32KiB\"";
-
-    fn from_text(text: &str) -> Result<Self, Wrong> {
-        let size = size(text).ok_or_else(|| {
-            let instead = "write a number and a unit, like \"512B\", \"32KiB\", \"10MiB\" or \"1GiB\"";
-            wrong(format!("is not a size: \"{text}\""), instead)
-        })?;
-        (MIN..=MAX)
-            .contains(&size)
-            .then_some(Self(size))
-            .ok_or_else(|| wrong("is out of range", format!("write a size from \"{MIN}B\" to \"{MAX}B\"")))
-    }
-}
-
-fn size(text: &str) -> Option<u64> {
-    let (number, unit) = leading_number(text)?;
-    let factor = match unit {
-        "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.checked_mul(factor)
 }
 
 impl FromText for SocketAddr {
@@ -361,185 +246,9 @@ impl FromText for CookieDomain {
     }
 }
 
-/// Headers that belong to the message or to the gateway, with every `-` as in [`folded`] (I4, I6, I7, I9).
-const TAKEN: &[&str] = &[
-    "age",
-    "alt-svc",
-    "authorization",
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "cookie",
-    "date",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "max-forwards",
-    "origin",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-authentication-info",
-    "proxy-connection",
-    "range",
-    "referer",
-    "sec-fetch-dest",
-    "sec-fetch-mode",
-    "sec-fetch-site",
-    "sec-fetch-user",
-    "sec-websocket-accept",
-    "sec-websocket-extensions",
-    "sec-websocket-key",
-    "sec-websocket-protocol",
-    "sec-websocket-version",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "www-authenticate",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-server",
-    "x-real-ip",
-];
-
-/// A name as many programs read it: lower case, and everything but letters and digits is a dash (I4).
-pub(super) fn folded(name: &str) -> String {
-    let fold = |c: char| {
-        if c.is_ascii_alphanumeric() {
-            c.to_ascii_lowercase()
-        } else {
-            '-'
-        }
-    };
-    name.chars().map(fold).collect()
-}
-
-/// The name of a header that tells the application about an identity.
-impl FromText for HeaderName {
-    fn from_text(text: &str) -> Result<Self, Wrong> {
-        if TAKEN.contains(&&*folded(text)) {
-            return Err(wrong(
-                "belongs to the message itself",
-                "choose a header of your own, like \"X-User\"",
-            ));
-        }
-        let name = Self::from_bytes(text.as_bytes()).ok();
-        name.ok_or_else(|| wrong("is not the name of a header", "write one like \"X-User\""))
-    }
-}
-
-impl FromText for Template {
-    const EXAMPLE: &'static str = "\"{user}\"";
-
-    fn from_text(text: &str) -> Result<Self, Wrong> {
-        if text.is_empty() || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            return Err(wrong("is empty or not plain ASCII", "write something like \"{user}\""));
-        }
-        let instead = "write a claim between braces, like \"{user}\", and a brace itself twice, like \"{{\"";
-        let pieces =
-            pieces(text).ok_or_else(|| wrong(format!("has a brace that does not fit: \"{text}\""), instead))?;
-        Ok(Self { pieces })
-    }
-}
-
-fn pieces(text: &str) -> Option<Vec<Piece>> {
-    let mut pieces = Vec::new();
-    let mut literal = String::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let hole = rest.strip_prefix('{').filter(|after| !after.starts_with('{'));
-        if let Some(after) = hole {
-            let (name, after) = after.split_once('}')?;
-            flush(&mut literal, &mut pieces);
-            pieces.push(hole_named(name)?);
-            rest = after;
-            continue;
-        }
-        // What is left of a brace is a pair of them.
-        let width = if "{}".contains(first) {
-            rest.strip_prefix("{{").or(rest.strip_prefix("}}")).map(|_| 2)?
-        } else {
-            1
-        };
-        literal.push(first);
-        rest = rest.get(width..)?;
-    }
-    flush(&mut literal, &mut pieces);
-    Some(pieces)
-}
-
-fn flush(literal: &mut String, pieces: &mut Vec<Piece>) {
-    if !literal.is_empty() {
-        pieces.push(Piece::Text(std::mem::take(literal).into()));
-    }
-}
-
-fn hole_named(name: &str) -> Option<Piece> {
-    Some(match name {
-        "user" => Piece::User,
-        "email" => Piece::Email,
-        "groups" => Piece::Groups,
-        "scopes" => Piece::Scopes,
-        "sub" => Piece::Subject,
-        "issuer" => Piece::Issuer,
-        claim if claim.contains(['{', ' ']) => return None,
-        claim => Piece::Claim(ClaimPath::parse(claim)?),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_duration_is_a_sum_of_numbers_with_units() {
-        let seconds = |text| Duration::from_text(text).map(|duration| duration.as_secs()).ok();
-        assert_eq!(seconds("30s"), Some(30));
-        assert_eq!(seconds("1h30m"), Some(5_400));
-        assert_eq!(seconds("7d"), Some(604_800));
-        assert_eq!(seconds("0s"), Some(0));
-        for bad in [
-            "",
-            "30",
-            "s",
-            "30 s",
-            "-5s",
-            "1.5h",
-            "5y",
-            "367d",
-            "99999999999999999999s",
-            "30s x",
-        ] {
-            assert_eq!(seconds(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_size_has_a_binary_unit() {
-        let bytes = |text| Size::<1, { 1 << 40 }>::from_text(text).map(|size| size.0).ok();
-        assert_eq!(bytes("512B"), Some(512));
-        assert_eq!(bytes("32KiB"), Some(32 * 1024));
-        for bad in [
-            "",
-            "32",
-            "32kB",
-            "KiB",
-            "0B",
-            "99999999999999999999GiB",
-            "18446744073709551615KiB",
-        ] {
-            assert_eq!(bytes(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn i7_nobody_trusts_everybody() {
@@ -548,40 +257,6 @@ mod tests {
         }
         assert!(IpNet::from_text("10.0.0.0/8").is_ok());
         assert!(IpNet::from_text("10.2.0.0/8").is_err());
-    }
-
-    #[test]
-    fn a_template_is_text_with_holes() {
-        let claim = |path| Piece::Claim(ClaimPath::parse(path).unwrap());
-        let read = |text| Template::from_text(text).map(|template| template.pieces).ok();
-        assert_eq!(read("{user}"), Some(vec![Piece::User]));
-        assert_eq!(
-            read("a{b.c}d"),
-            Some(vec![Piece::Text("a".into()), claim("b.c"), Piece::Text("d".into())])
-        );
-        assert_eq!(
-            read("{{{sub}}}"),
-            Some(vec![Piece::Text("{".into()), Piece::Subject, Piece::Text("}".into())])
-        );
-        for bad in ["", "{", "}", "{user", "user}", "{}", "{a..b}", "{a{b}", "a\nb", "ü"] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn i4_a_header_of_the_message_is_not_told_by_any_spelling() {
-        for name in [
-            "Host",
-            "COOKIE",
-            "X_Forwarded_For",
-            "transfer-encoding",
-            "Authorization",
-            "a b",
-            "",
-        ] {
-            assert!(HeaderName::from_text(name).is_err(), "{name}");
-        }
-        assert!(HeaderName::from_text("X-Forwarded-User").is_ok());
     }
 
     #[test]

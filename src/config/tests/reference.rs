@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use toml::de::DeValue;
 
-use super::{read::Read, tests::Folder, *};
+use super::{
+    super::{read::Read, *},
+    Folder,
+};
 
-const REFERENCE: &str = include_str!("../../config/reference.toml");
+const REFERENCE: &str = include_str!("../../../config/reference.toml");
 
 /// The reference with every key in it: a `#` without a blank after it is taken away.
 fn with_every_key() -> String {

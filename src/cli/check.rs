@@ -62,7 +62,7 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     lines
 }
 
-/// A URL of a route: a star at its end stands for everything below.
+/// A URL of a route; the dots at its end stand for everything below.
 fn shown(url: &RouteUrl, methods: &[&str]) -> String {
     let below = match url.path {
         UrlPath::Exact(_) => "",
@@ -83,10 +83,9 @@ fn admitted(admission: &Admission) -> impl Iterator<Item = String> {
         .map(|provider| format!("`{provider}`"))
         .collect();
     let ways = match (admission.session, admission.bearer) {
-        (true, true) => "can log in or gave an access token to",
+        (true, true) => "can log in, or gave an access token",
         (true, false) => "can log in",
-        (false, true) => "gave an access token to",
-        (false, false) => "vouches for by no means at all",
+        (false, _) => "gave an access token",
     };
     let who = format!("anyone whom {} {ways}", any_of(&providers));
     let who = if admission.allow.is_empty() {
@@ -209,5 +208,62 @@ fn origin(url: &RouteUrl) -> Origin {
         scheme: url.scheme,
         host: url.host.to_string().into(),
         port: url.port,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Surroundings, time::Timestamp};
+
+    const PROVIDER: &str = "[provider.corp]
+issuer = \"https://id.example.com\"
+client_id = \"wiki\"
+client_auth = \"none\"
+[provider.corp.bearer]
+audiences = [\"a\"]
+";
+
+    fn words(route: &str) -> String {
+        let text = format!("{PROVIDER}[route.a]\nupstream = \"http://[::1]:3000\"\n{route}\n");
+        let surroundings = Surroundings {
+            directory: Path::new("/nonexistent"),
+            variable: |_| None,
+        };
+        let settings = config::parse(&text, "test.toml", surroundings, Timestamp::from_unix(0));
+        in_words(&settings.unwrap())
+    }
+
+    #[test]
+    fn a_public_route_says_so() {
+        let words = words("url = \"https://a/b\"\nexact = true\nmethods = [\"GET\"]\nauth = [\"public\"]");
+        assert!(
+            words.starts_with("GET https://a/b\n  anyone at all, without logging in\n"),
+            "{words}"
+        );
+        assert!(words.contains("goes to http://[::1]:3000\n"));
+        assert!(!words.contains("Redirect URIs"));
+    }
+
+    #[test]
+    fn what_is_asked_is_said() {
+        let allow = "[route.a.allow]\ngroups = [\"x\", \"y\"]\nscopes = [\"openid\", \"email\"]\nclaims = { a = [1] }";
+        let deny = "[[route.a.deny]]\nemail_domains = [\"b.c\"]";
+        let words = words(&format!("url = \"https://a\"\n{allow}\n{deny}"));
+        let who = "anyone whom `corp` can log in, or gave an access token, and who has \
+                   the group x or y, and the scopes openid and email, and the claim a = 1\n";
+        assert!(words.contains(who), "{words}");
+        assert!(words.contains("but nobody who has an address at b.c\n"), "{words}");
+    }
+
+    #[test]
+    fn scripts_alone_need_no_redirect_uri() {
+        let words = words("url = \"https://a\"\nauth = [\"bearer\"]\non_forbidden = \"404\"");
+        assert!(
+            words.contains("anyone whom `corp` gave an access token\n  without a credential: 401\n"),
+            "{words}"
+        );
+        assert!(words.contains("the route does not exist"));
+        assert!(!words.contains("Redirect URIs"));
     }
 }

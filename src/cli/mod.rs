@@ -1,6 +1,8 @@
 //! Arguments to commands, one file each.
 
 mod check;
+#[cfg(feature = "demo")]
+mod demo;
 mod keygen;
 mod run;
 
@@ -71,7 +73,7 @@ pub fn main() -> ExitCode {
         Command::Check(file) => check::check(&file.config),
         Command::Keygen(options) => keygen::keygen(&options),
         #[cfg(feature = "demo")]
-        Command::Demo => run::demo(),
+        Command::Demo => demo::demo(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,8 +21,3 @@ pub(super) fn run(file: &Path) -> Result<(), No> {
 fn serve(_settings: Settings) -> Result<(), No> {
     Err(No::NotYet("this build cannot serve yet"))
 }
-
-#[cfg(feature = "demo")]
-pub(super) fn demo() -> Result<(), No> {
-    Err(No::NotYet("this build has no demo yet"))
-}

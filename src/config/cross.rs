@@ -51,6 +51,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
     mixed_schemes(&routes, load);
     unencrypted(&server, &routes, load);
     shared_listener(&server, load);
+    load.no_twins(&server.listen);
     if let Some(domain) = &cookie_domain {
         foreign_hosts(domain, &routes, load);
     }

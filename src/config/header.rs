@@ -8,7 +8,7 @@ use crate::{
     upstream::headers::{Piece, Template},
 };
 
-/// Headers that belong to the message or to the gateway, with every `-` as in [`folded`] (I4, I6, I7, I9).
+/// Headers that belong to the message or to the gateway, folded (I4, I6, I7, I9).
 const TAKEN: &[&str] = &[
     "age",
     "alt-svc",

@@ -56,6 +56,18 @@ impl Load<'_> {
         field.into_value()
     }
 
+    /// Refuses a list that names something twice.
+    pub(super) fn no_twins<T: PartialEq>(&mut self, list: &[At<T>]) {
+        for (index, member) in list.iter().enumerate() {
+            if let Some(first) = list.iter().take(index).find(|other| other.value == member.value) {
+                let message = "this stands in the list twice";
+                self.findings
+                    .problem(member.at, message, "take one away")
+                    .see(first.at, "the first time");
+            }
+        }
+    }
+
     /// A secret from a file; a line end after it does not count.
     pub(super) fn secret_file(&mut self, path: &At<PathBuf>) -> Option<Secret> {
         let bytes = self.file(path)?;

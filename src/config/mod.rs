@@ -1,7 +1,7 @@
 //! The configuration: TOML text to the settings of every room, and all problems of the text at once.
 //!
-//! [`file`] is the vocabulary, every table and key; [`read`] turns a document into it. A module for each section makes
-//! the settings from it, and [`cross`] compares what only means something together. No room knows this one.
+//! `file` is the vocabulary, every table and key; `read` turns a document into it. A module for each section makes the
+//! settings from it, and `cross` compares what only means something together. No room knows this one.
 
 mod address;
 mod cross;
@@ -94,7 +94,8 @@ pub fn parse(text: &str, origin: &str, surroundings: Surroundings<'_>, now: Time
 /// The tables of the text; nothing is said of a text with a syntax error but where the errors are.
 fn document(text: &str, findings: &mut Findings) -> Option<file::File> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
+    // What follows many errors is their echo.
+    for error in errors.iter().take(20) {
         let at = error.span().unwrap_or_default();
         findings.problem(
             at.into(),

@@ -1,6 +1,6 @@
 //! The `[provider.NAME]` tables.
 
-use std::{path::PathBuf, time::Duration};
+use std::{mem::take, path::PathBuf, time::Duration};
 
 use super::{
     address::{IssuerUrl, ProviderUrl},
@@ -13,7 +13,7 @@ use super::{
     value::{Name, Scope},
 };
 use crate::{
-    identity::{ClaimNames, ClaimPath, Issuer, ProviderId, Scopes},
+    identity::{ClaimNames, Issuer, ProviderId, Scopes},
     oauth::{
         client::{self, ClientRegistration},
         jwt::Algorithm,
@@ -28,6 +28,8 @@ pub(super) struct Offer {
     pub(super) id: ProviderId,
     pub(super) at: Span,
     pub(super) bearer: bool,
+    /// What a login asks for.
+    pub(super) scopes: Scopes,
 }
 
 pub(super) fn offers(tables: &[(At<Name>, At<file::Provider>)]) -> Vec<Offer> {
@@ -35,6 +37,7 @@ pub(super) fn offers(tables: &[(At<Name>, At<file::Provider>)]) -> Vec<Offer> {
         id: ProviderId::new(&name.value.0),
         at: table.at,
         bearer: !table.value.bearer.is_absent(),
+        scopes: table.value.scopes.value().map_or_else(default_scopes, collected),
     };
     tables.iter().map(offer).collect()
 }
@@ -64,17 +67,16 @@ pub(super) fn settings(name: &str, table: At<file::Provider>, load: &mut Load<'_
     let mut table = table.value;
     let auth = client_auth(&here, &table, load);
     let endpoints = endpoints(&mut table);
+    let claim_names = claim_names(&here, &mut table, load);
     let issuer = load.required(&here, "issuer", table.issuer, "\"https://id.example.com/realms/corp\"");
     let client_id = load.required(&here, "client_id", table.client_id, "\"wiki\"");
     let scopes = scopes(table.scopes, load);
     let authorization_params = authorization_params(table.authorization_params, load);
     let trust = load.trust(&table.ca_file);
-    let unverified = load.exception(&here, "insecure_unverified_email", table.insecure_unverified_email);
     let bearer = match table.bearer {
         Field::Given(bearer) => Some(self::bearer(&here.name, bearer, auth.as_ref(), load)?),
         Field::Absent | Field::Wrong => None,
     };
-    let defaults = ClaimNames::default();
     Some(Settings {
         id: ProviderId::new(name),
         display_name: table.display_name.or(name.into()),
@@ -91,18 +93,25 @@ pub(super) fn settings(name: &str, table: At<file::Provider>, load: &mut Load<'_
             .map(|list| list.values().collect()),
         assumed_token_lifetime: table.assumed_token_lifetime.or(Timeout(Duration::from_secs(300))).0,
         clock_skew: table.clock_skew.or(CLOCK_SKEW).0,
-        claim_names: ClaimNames {
-            username: table.username_claim.or(defaults.username),
-            groups: table.groups_claim.or(defaults.groups),
-            unverified_email_until: unverified,
-        },
+        claim_names,
         userinfo: table.userinfo.or(UseUserinfo::default()),
-        wanted_claims: Vec::<ClaimPath>::new(),
+        // The routes say, once they are known.
+        wanted_claims: Vec::new(),
         endpoints,
         bearer,
         trust: trust?,
         limits: CallLimits::default(),
     })
+}
+
+fn claim_names(here: &Table, table: &mut file::Provider, load: &mut Load<'_>) -> ClaimNames {
+    let exception = take(&mut table.insecure_unverified_email);
+    let defaults = ClaimNames::default();
+    ClaimNames {
+        username: take(&mut table.username_claim).or(defaults.username),
+        groups: take(&mut table.groups_claim).or(defaults.groups),
+        unverified_email_until: load.exception(here, "insecure_unverified_email", exception),
+    }
 }
 
 const CLOCK_SKEW: Skew = Skew(Duration::from_secs(30));
@@ -190,7 +199,7 @@ fn secret(source: SecretSource<'_>, table: &file::Provider, load: &mut Load<'_>)
 }
 
 fn endpoints(table: &mut file::Provider) -> EndpointOverrides {
-    let text = |field: &mut Field<ProviderUrl>| std::mem::take(field).into_value().map(|url| url.text);
+    let text = |field: &mut Field<ProviderUrl>| take(field).into_value().map(|url| url.text);
     EndpointOverrides {
         authorization: text(&mut table.authorization_endpoint),
         token: text(&mut table.token_endpoint),
@@ -204,16 +213,23 @@ fn endpoints(table: &mut file::Provider) -> EndpointOverrides {
 
 fn scopes(field: Field<NonEmpty<Scope>>, load: &mut Load<'_>) -> Option<Scopes> {
     let Field::Given(given) = field else {
-        return Some(["openid", "profile", "email"].into_iter().collect());
+        return Some(default_scopes());
     };
-    let scopes: Vec<Scope> = given.value.values().collect();
-    let scopes: Scopes = scopes.iter().map(|scope| &*scope.0).collect();
+    let scopes = collected(&given.value);
     if !scopes.contains("openid") {
         let message = "`scopes` lacks \"openid\", without which there is no ID token";
         load.findings.problem(given.at, message, "add \"openid\"");
         return None;
     }
     Some(scopes)
+}
+
+fn default_scopes() -> Scopes {
+    ["openid", "profile", "email"].into_iter().collect()
+}
+
+fn collected(list: &NonEmpty<Scope>) -> Scopes {
+    list.0.iter().map(|scope| &*scope.value.0).collect()
 }
 
 /// Parameters that the gateway sets itself (RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 9101 §5, OIDC Core §3.1.2.1).

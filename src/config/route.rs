@@ -1,6 +1,6 @@
 //! The `[route.NAME]` tables.
 
-use std::sync::Arc;
+use std::{mem::take, sync::Arc};
 
 use http::HeaderName;
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     identity::{ClaimPath, ProviderId},
-    policy::{Access, Admission, OnForbidden, OnUnauthenticated, Route, RouteId, RouteUrl},
+    policy::{Access, Admission, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
     upstream::{
         self, Destination, Timeouts,
         headers::{IdentityHeader, Piece, Template},
@@ -50,7 +50,7 @@ pub(super) fn route(
     let mut table = table.value;
     let urls = urls(&here, &mut table, load);
     let upstream = upstream(&here, &mut table, body_bytes, load);
-    let methods = std::mem::take(&mut table.methods)
+    let methods = take(&mut table.methods)
         .into_value()
         .map(|list| list.values().collect());
     let on_forbidden = table.on_forbidden.value().copied().unwrap_or(OnForbidden::default());
@@ -73,7 +73,7 @@ pub(super) fn route(
 }
 
 fn urls(here: &Table, table: &mut file::Route, load: &mut Load<'_>) -> Option<(Vec<RouteUrl>, Vec<Span>)> {
-    let field = std::mem::take(&mut table.url);
+    let field = take(&mut table.url);
     let given = load.required(here, "url", field, "\"https://wiki.example.com\"")?;
     let shape = match table.exact.value() {
         Some(true) => RouteAddress::exact,
@@ -105,6 +105,11 @@ fn access(here: &Table, table: file::Route, offers: &[Offer], load: &mut Load<'_
             "add \"session\" to `auth`, or leave `on_unauthenticated` out",
         );
     }
+    let allow_at = table.allow.at().unwrap_or(here.at);
+    let allow = requirement::allow(table.allow, load);
+    if session {
+        unasked_scopes(allow_at, &allow, &providers, load);
+    }
     let cross_site = load.exception(here, "insecure_cross_site_requests", table.insecure_cross_site_requests);
     Some(Access::Protected(Admission {
         session,
@@ -115,9 +120,26 @@ fn access(here: &Table, table: file::Route, offers: &[Offer], load: &mut Load<'_
             .collect::<Arc<[ProviderId]>>(),
         on_unauthenticated: table.on_unauthenticated.or(OnUnauthenticated::default()),
         cross_site: cross_site.is_some(),
-        allow: requirement::allow(table.allow, load),
+        allow,
         deny: requirement::deny(table.deny, load),
     }))
+}
+
+/// A login hardly yields a scope that it does not ask for.
+fn unasked_scopes(at: Span, allow: &Requirements, providers: &[&Offer], load: &mut Load<'_>) {
+    for provider in providers {
+        for scope in allow.scopes.iter().filter(|scope| !provider.scopes.contains(scope)) {
+            let message = format!(
+                "the scope \"{scope}\" is needed here, and a login at `{}` does not ask for it",
+                provider.id
+            );
+            let instead = format!(
+                "add it to `scopes` in [provider.{}], unless only bearer tokens should pass",
+                provider.id
+            );
+            load.findings.warning(at, message, instead);
+        }
+    }
 }
 
 /// The `auth` list, by its words.
@@ -187,6 +209,7 @@ fn providers<'a>(
     match field {
         Field::Wrong => None,
         Field::Given(given) => {
+            load.no_twins(&given.value.0);
             let found: Vec<_> = given.value.0.iter().map(|name| provider(name, offers, load)).collect();
             found.into_iter().collect()
         }
@@ -222,10 +245,10 @@ fn provider<'a>(name: &At<String>, offers: &'a [Offer], load: &mut Load<'_>) -> 
 }
 
 fn upstream(here: &Table, table: &mut file::Route, body_bytes: u64, load: &mut Load<'_>) -> Option<upstream::Settings> {
-    let destinations = std::mem::take(&mut table.upstream);
+    let destinations = take(&mut table.upstream);
     let destination = load.required(here, "upstream", destinations, "\"http://127.0.0.1:3000\"");
     let destination = destination.and_then(|list| sole(list.0, load));
-    let tls = std::mem::take(&mut table.upstream_tls);
+    let tls = take(&mut table.upstream_tls);
     if let (Some(at), Some(Destination { tls: false, .. })) = (tls.at(), &destination) {
         load.findings.problem(
             at,
@@ -242,7 +265,7 @@ fn upstream(here: &Table, table: &mut file::Route, body_bytes: u64, load: &mut L
         destination: destination?,
         preserve_host: table.preserve_host.value().copied().unwrap_or(true),
         identity_headers,
-        timeouts: timeouts(std::mem::take(&mut table.timeouts)),
+        timeouts: timeouts(take(&mut table.timeouts)),
         body_bytes: Some(body_bytes),
         trust: trust?,
     })

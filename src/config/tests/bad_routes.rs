@@ -77,6 +77,7 @@ fn i3_nothing_is_public_by_accident() {
 #[test]
 fn a_route_asks_for_what_can_be() {
     in_route("providers = [§\"crop\"]", "no provider `crop`", "write \"corp\"");
+    in_route("providers = [\"corp\", §\"corp\"]", "twice", "take one away");
     in_route("methods = [§\"get\"]", "upper case", "\"GET\"");
     in_route("methods = [§\"TRACE\"]", "never forwarded", "leave it out");
     in_route("exact = §1", "must be a boolean", "true");

@@ -211,6 +211,27 @@ fn unencrypted_sessions_are_warned_about() {
 }
 
 #[test]
+fn a_scope_that_no_login_asks_for_is_warned_about() {
+    let allow = "[route.wiki.allow]\nscopes = [\"openid\", \"wiki.read\"]\n";
+    let settings = read(&format!("{PROVIDER}{ROUTE}{allow}")).unwrap();
+    assert!(warnings(&settings).contains("\"wiki.read\" is needed here"));
+    assert!(!warnings(&settings).contains("\"openid\" is needed here"));
+}
+
+#[test]
+fn a_deep_nest_does_not_exhaust_the_stack() {
+    let nest = |open: &str| format!("a = {}", open.repeat(100_000));
+    for text in [
+        nest("["),
+        nest("{a="),
+        format!("{}a = 1", "a.".repeat(100_000)),
+        format!("[{}a]", "a.".repeat(100_000)),
+    ] {
+        assert!(read(&text).is_err());
+    }
+}
+
+#[test]
 fn a_missing_file_is_one_problem() {
     let path = Folder::new().0.join("none.toml");
     let problems = load(&path, NOW).unwrap_err();

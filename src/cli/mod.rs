@@ -48,7 +48,7 @@ enum Command {
     /// Problems go to standard error, with line, column and what to write instead; the exit status is then 1.
     /// Nothing is sent to anybody.
     Check(ConfigFile),
-    /// Make a session key, for `key_files` in [session].
+    /// Make a session key, for `key_files` in the `[session]` table.
     Keygen(keygen::Options),
     /// Try it: a development authorization server and a sample application, with the gateway in front, in one process.
     ///

@@ -218,39 +218,47 @@ impl Source<'_> {
 
 /// The text with a star for every byte of an inline secret, so that no snippet shows it (I20).
 ///
-/// Works on lines, because a file with a syntax error has nothing better.
+/// Looks for the key in the bare text, because a file with a syntax error has nothing better.
 fn without_secrets(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for line in text.split_inclusive('\n') {
-        match secret_start(line) {
-            Some(start) => shown.push_str(&starred(line, start)),
-            None => shown.push_str(line),
-        }
+    let mut rest = text;
+    while let Some((before, value)) = secret_start(rest).and_then(|start| rest.split_at_checked(start)) {
+        let (secret, after) = value.split_at_checked(secret_length(value)).unwrap_or((value, ""));
+        shown.push_str(before);
+        shown.extend(secret.bytes().map(starred));
+        rest = after;
     }
+    shown.push_str(rest);
     shown
 }
 
-/// Where the value of a `client_secret` begins on this line.
-fn secret_start(line: &str) -> Option<usize> {
+/// Where the value of the first `client_secret` begins.
+fn secret_start(text: &str) -> Option<usize> {
     const KEY: &str = "client_secret";
-    line.match_indices(KEY).find_map(|(index, _)| {
-        let after_key = index.saturating_add(KEY.len());
-        let rest = line.get(after_key..)?;
+    text.match_indices(KEY).find_map(|(index, _)| {
+        let rest = text.get(index.saturating_add(KEY.len())..)?;
         let value = rest.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix('=')?;
-        Some(line.len().saturating_sub(value.len()))
+        Some(text.len().saturating_sub(value.len()))
     })
 }
 
-fn starred(line: &str, start: usize) -> String {
-    let (key, value) = line.split_at(start);
-    let stars = value.bytes().map(|byte| {
-        if byte.is_ascii_whitespace() {
-            char::from(byte)
-        } else {
-            '*'
-        }
-    });
-    key.chars().chain(stars).collect()
+/// To the end of the line, or of the multi-line string that begins here.
+fn secret_length(value: &str) -> usize {
+    let string = value.trim_start_matches([' ', '\t']);
+    let quote = ["\"\"\"", "\'\'\'"].into_iter().find(|quote| string.starts_with(quote));
+    let Some((quote, inner)) = quote.and_then(|quote| Some((quote, string.strip_prefix(quote)?))) else {
+        return value.find('\n').unwrap_or(value.len());
+    };
+    let after = inner.split_once(quote).map_or("", |(_, after)| after);
+    value.len().saturating_sub(after.len())
+}
+
+fn starred(byte: u8) -> char {
+    if byte.is_ascii_whitespace() {
+        char::from(byte)
+    } else {
+        '*'
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +276,11 @@ mod tests {
             assert_eq!(shown.len(), line.len());
             assert!(!shown.contains("nter2"), "{shown}");
         }
+        let lines = "client_secret = \"\"\"\nhunter2\nhunter2\"\"\"\nclient_id = \"a\"";
+        assert_eq!(
+            without_secrets(lines),
+            "client_secret = ***\n*******\n**********\nclient_id = \"a\""
+        );
         let file = "client_secret_file = \"/run/secrets/client\"\n";
         assert_eq!(without_secrets(file), file);
     }

@@ -128,6 +128,13 @@ fn a_secret_that_everybody_can_read_is_warned_about() {
 }
 
 #[test]
+fn a_secret_may_stand_in_the_file_of_a_provider_on_this_machine() {
+    let provider = PROVIDER.replace("https://id.example.com", "http://localhost:8080");
+    let text = provider.replace("client_auth = \"none\"", "client_secret = \"s3cret\"");
+    assert!(read(&format!("{text}{ROUTE}")).is_ok());
+}
+
+#[test]
 fn session_keys_come_from_files_in_their_order() {
     let key = crate::session::SealingKey::random().to_text();
     let folder = Folder::new().with("a", key.expose()).with("b", key.expose());

@@ -31,12 +31,15 @@
 )]
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod cli;
+pub mod config;
 pub mod gateway;
 pub mod identity;
 pub mod oauth;
 pub mod policy;
 pub mod provider;
 pub mod secret;
+pub mod server;
 pub mod session;
 pub mod telemetry;
 pub mod time;

@@ -1,0 +1,269 @@
+//! `vestibule check`: what the file lets in, in words.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use super::No;
+use crate::{
+    config::{self, Settings},
+    policy::{
+        Access, Admission, ClaimRule, Host, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath, Requirements,
+        Route, RouteUrl,
+    },
+    time::{Clock, SystemClock},
+    upstream::{self, Destination},
+};
+
+pub(super) fn check(file: &Path) -> Result<(), No> {
+    let settings = config::load(file, SystemClock.now())?;
+    for warning in &settings.warnings {
+        writeln!(io::stderr(), "{}\n", warning.snippet)?;
+    }
+    write!(io::stdout(), "{}", in_words(&settings))?;
+    Ok(())
+}
+
+/// A paragraph for each route, and what must be registered elsewhere.
+fn in_words(settings: &Settings) -> String {
+    let mut text = String::new();
+    for (route, upstream) in settings.routes.iter().zip(&settings.upstreams) {
+        for line in paragraph(route, upstream) {
+            let _ = writeln!(text, "{line}");
+        }
+        text.push('\n');
+    }
+    let addresses: Vec<String> = settings.server.listen.iter().map(ToString::to_string).collect();
+    let _ = writeln!(text, "Listening at {}.", addresses.join(", "));
+    text.push_str(&registrations(settings));
+    text
+}
+
+/// The URLs, and one line for each thing to know about them.
+fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
+    let methods = route
+        .methods
+        .iter()
+        .flatten()
+        .map(http::Method::as_str)
+        .collect::<Vec<_>>();
+    let mut lines: Vec<String> = route.urls.iter().map(|url| shown(url, &methods)).collect();
+    match &route.access {
+        Access::Public => lines.push("  anyone at all, without logging in".into()),
+        Access::Protected(admission) => lines.extend(admitted(admission).map(|line| format!("  {line}"))),
+    }
+    if route.on_forbidden == OnForbidden::NotFound {
+        lines.push("  to whoever may not pass, the route does not exist".into());
+    }
+    lines.push(format!("  goes to {}", destination(&upstream.destination)));
+    lines.push(format!("  {}", told(route, upstream)));
+    lines
+}
+
+/// A URL of a route; the dots at its end stand for everything below.
+fn shown(url: &RouteUrl, methods: &[&str]) -> String {
+    let below = match url.path {
+        UrlPath::Exact(_) => "",
+        UrlPath::Prefix(_) => "…",
+    };
+    let methods = if methods.is_empty() {
+        String::new()
+    } else {
+        format!("{} ", methods.join(", "))
+    };
+    format!("{methods}{url}{below}")
+}
+
+fn admitted(admission: &Admission) -> impl Iterator<Item = String> {
+    let providers: Vec<String> = admission
+        .providers
+        .iter()
+        .map(|provider| format!("`{provider}`"))
+        .collect();
+    let ways = match (admission.session, admission.bearer) {
+        (true, true) => "can log in, or gave an access token",
+        (true, false) => "can log in",
+        (false, _) => "gave an access token",
+    };
+    let who = format!("anyone whom {} {ways}", any_of(&providers));
+    let who = if admission.allow.is_empty() {
+        who
+    } else {
+        format!("{who}, and who has {}", asked(&admission.allow))
+    };
+    let refused = admission
+        .deny
+        .iter()
+        .map(|rules| format!("but nobody who has {}", asked(rules)));
+    let cross_site = admission
+        .cross_site
+        .then(|| "pages of other sites may act with a person's session".to_owned());
+    std::iter::once(who)
+        .chain(refused)
+        .chain([newcomers(admission)])
+        .chain(cross_site)
+}
+
+/// What becomes of those who bring no credential.
+fn newcomers(admission: &Admission) -> String {
+    let rule = if admission.session {
+        admission.on_unauthenticated
+    } else {
+        OnUnauthenticated::Unauthorized
+    };
+    match rule {
+        OnUnauthenticated::Auto => "browsers are sent to log in; scripts get 401",
+        OnUnauthenticated::Redirect => "every GET is sent to log in; everything else gets 401",
+        OnUnauthenticated::Unauthorized => "without a credential: 401",
+    }
+    .into()
+}
+
+fn asked(rules: &Requirements) -> String {
+    let some = |what: &str, list: &[Box<str>]| (!list.is_empty()).then(|| format!("{what} {}", any_of(list)));
+    let scopes: Vec<&str> = rules.scopes.iter().collect();
+    let all_scopes = (!scopes.is_empty()).then(|| format!("the scopes {}", scopes.join(" and ")));
+    let asked = [
+        some("the group", &rules.groups),
+        some("the address", &rules.emails),
+        some("an address at", &rules.email_domains),
+        some("the subject", &rules.subjects),
+        all_scopes,
+    ];
+    let claims = rules.claims.iter().map(claim);
+    asked
+        .into_iter()
+        .flatten()
+        .chain(claims)
+        .collect::<Vec<_>>()
+        .join(", and ")
+}
+
+fn claim(rule: &ClaimRule) -> String {
+    let values: Vec<String> = rule.values.iter().map(ToString::to_string).collect();
+    format!("the claim {} = {}", rule.path, any_of(&values))
+}
+
+fn any_of(list: &[impl AsRef<str>]) -> String {
+    let words: Vec<&str> = list.iter().map(AsRef::as_ref).collect();
+    words.join(" or ")
+}
+
+fn destination(destination: &Destination) -> String {
+    let scheme = if destination.tls { "https" } else { "http" };
+    let host = &destination.host;
+    let port = destination.port;
+    if host.contains(':') {
+        format!("{scheme}://[{host}]:{port}")
+    } else {
+        format!("{scheme}://{host}:{port}")
+    }
+}
+
+fn told(route: &Route, upstream: &upstream::Settings) -> String {
+    let names: Vec<&str> = upstream
+        .identity_headers
+        .iter()
+        .map(|header| header.name.as_str())
+        .collect();
+    match &route.access {
+        Access::Public => "the application is told nothing about who comes".into(),
+        Access::Protected(_) if names.is_empty() => "the application is told nothing about who comes".into(),
+        Access::Protected(_) => format!("the application receives {}", names.join(", ")),
+    }
+}
+
+/// The redirect URIs, by provider.
+fn registrations(settings: &Settings) -> String {
+    let mut text = String::new();
+    for provider in &settings.providers {
+        let uses = |admission: &Admission| admission.session && admission.providers.contains(&provider.id);
+        let routes = settings.routes.iter().filter(|route| match &route.access {
+            Access::Public => false,
+            Access::Protected(admission) => uses(admission),
+        });
+        let mut uris: Vec<String> = routes
+            .flat_map(|route| &route.urls)
+            .map(|url| format!("{}{}/callback", origin(url), settings.gateway.auth_prefix))
+            .collect();
+        uris.sort();
+        uris.dedup();
+        if !uris.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nRedirect URIs to register at {}:\n  {}",
+                provider.issuer,
+                uris.join("\n  ")
+            );
+        }
+    }
+    text
+}
+
+fn origin(url: &RouteUrl) -> Origin {
+    let (Host::Exact(_) | Host::Wildcard(_)) = url.host;
+    Origin {
+        scheme: url.scheme,
+        host: url.host.to_string().into(),
+        port: url.port,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Surroundings, time::Timestamp};
+
+    const PROVIDER: &str = "[provider.corp]
+issuer = \"https://id.example.com\"
+client_id = \"wiki\"
+client_auth = \"none\"
+[provider.corp.bearer]
+audiences = [\"a\"]
+";
+
+    fn words(route: &str) -> String {
+        let text = format!("{PROVIDER}[route.a]\nupstream = \"http://[::1]:3000\"\n{route}\n");
+        let surroundings = Surroundings {
+            directory: Path::new("/nonexistent"),
+            variable: |_| None,
+        };
+        let settings = config::parse(&text, "test.toml", surroundings, Timestamp::from_unix(0));
+        in_words(&settings.unwrap())
+    }
+
+    #[test]
+    fn a_public_route_says_so() {
+        let words = words("url = \"https://a/b\"\nexact = true\nmethods = [\"GET\"]\nauth = [\"public\"]");
+        assert!(
+            words.starts_with("GET https://a/b\n  anyone at all, without logging in\n"),
+            "{words}"
+        );
+        assert!(words.contains("goes to http://[::1]:3000\n"));
+        assert!(!words.contains("Redirect URIs"));
+    }
+
+    #[test]
+    fn what_is_asked_is_said() {
+        let allow = "[route.a.allow]\ngroups = [\"x\", \"y\"]\nscopes = [\"openid\", \"email\"]\nclaims = { a = [1] }";
+        let deny = "[[route.a.deny]]\nemail_domains = [\"b.c\"]";
+        let words = words(&format!("url = \"https://a\"\n{allow}\n{deny}"));
+        let who = "anyone whom `corp` can log in, or gave an access token, and who has \
+                   the group x or y, and the scopes openid and email, and the claim a = 1\n";
+        assert!(words.contains(who), "{words}");
+        assert!(words.contains("but nobody who has an address at b.c\n"), "{words}");
+    }
+
+    #[test]
+    fn scripts_alone_need_no_redirect_uri() {
+        let words = words("url = \"https://a\"\nauth = [\"bearer\"]\non_forbidden = \"404\"");
+        assert!(
+            words.contains("anyone whom `corp` gave an access token\n  without a credential: 401\n"),
+            "{words}"
+        );
+        assert!(words.contains("the route does not exist"));
+        assert!(!words.contains("Redirect URIs"));
+    }
+}

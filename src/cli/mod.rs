@@ -1,0 +1,99 @@
+//! Arguments to commands, one file each.
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod keygen;
+mod run;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+/// An authentication gateway for applications that cannot log anybody in themselves.
+///
+/// Vestibule stands in front of an application: it logs browsers in by OpenID Connect, verifies bearer tokens, decides
+/// for each route who may pass, and tells the application who they are in headers that nobody else can set.
+#[derive(Debug, Parser)]
+#[command(name = "vestibule", version, after_help = AFTER_HELP, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done, 1 the answer is no (an invalid file, a failed start), 2 wrong usage.
+
+Six lines that work:
+
+  [provider.corp]
+  issuer = \"https://id.example.com/realms/corp\"
+  client_id = \"wiki\"
+  client_secret_file = \"/run/secrets/client\"
+
+  [route.wiki]
+  url = \"https://wiki.example.com\"
+  upstream = \"http://127.0.0.1:3000\"";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve what the file says, until SIGTERM or SIGINT.
+    Run(ConfigFile),
+    /// Load the file, report every problem, and say in words what each route lets in.
+    ///
+    /// Problems go to standard error, with line, column and what to write instead; the exit status is then 1.
+    /// Nothing is sent to anybody.
+    Check(ConfigFile),
+    /// Make a session key, for `key_files` in the `[session]` table.
+    Keygen(keygen::Options),
+    /// Try it: a development authorization server and a sample application, with the gateway in front, in one process.
+    ///
+    /// Everything listens on loopback; the URL, the users and their passwords are printed.
+    #[cfg(feature = "demo")]
+    Demo,
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration, in TOML.
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Reads the arguments and does what they say.
+///
+/// Wrong usage, `--help` and `--version` end the process here.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(file) => run::run(&file.config),
+        Command::Check(file) => check::check(&file.config),
+        Command::Keygen(options) => keygen::keygen(&options),
+        #[cfg(feature = "demo")]
+        Command::Demo => demo::demo(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(no) => {
+            // There is nowhere left to say that standard error is closed.
+            let _ = writeln!(io::stderr(), "{no}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the answer is no.
+#[derive(Debug, thiserror::Error)]
+enum No {
+    #[error(transparent)]
+    Problems(#[from] crate::config::Problems),
+    #[error("cannot write {path}: {error}")]
+    Unwritable { path: String, error: io::Error },
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+    #[error("{0}")]
+    NotYet(&'static str),
+}

@@ -1,0 +1,334 @@
+//! What only means something together: routes beside routes, hosts beside cookies, listeners beside URLs.
+
+use std::collections::BTreeSet;
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use super::{
+    address::is_loopback, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server,
+    value::CookieDomain,
+};
+use crate::{
+    gateway,
+    identity::ClaimPath,
+    policy::{Access, Admission, Host, Path, Requirements, Route, RouteUrl, Routes, Scheme, Tie},
+    provider, server,
+    upstream::{
+        self,
+        headers::{Piece, ScrubSettings},
+    },
+};
+
+/// The sections, each right by itself.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) server: Server,
+    pub(super) offers: Vec<Offer>,
+    /// Those that are right: the others have said so.
+    pub(super) routes: Vec<Placed>,
+    pub(super) cookie_domain: Option<At<CookieDomain>>,
+}
+
+/// The sections, right together.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) server: server::Settings,
+    pub(super) gateway: gateway::settings::Settings,
+    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) routes: Routes,
+    pub(super) upstreams: Vec<upstream::Settings>,
+}
+
+pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
+    let Whole {
+        server,
+        offers,
+        routes,
+        cookie_domain,
+    } = whole;
+    reserved_paths(&server.gateway.auth_prefix, &routes, load);
+    mixed_schemes(&routes, load);
+    unencrypted(&server, &routes, load);
+    shared_listener(&server, load);
+    load.no_twins(&server.listen);
+    if let Some(domain) = &cookie_domain {
+        foreign_hosts(domain, &routes, load);
+    }
+    idle_providers(&offers, &routes, load);
+    let places: Vec<(Span, Vec<Span>)> = routes.iter().map(|placed| (placed.at, placed.urls.clone())).collect();
+    let (routes, upstreams): (Vec<_>, Vec<_>) =
+        routes.into_iter().map(|placed| (placed.route, placed.upstream)).unzip();
+    let routes = table(routes, &places, load)?;
+    let (gateway, trusted_proxies) = (server.gateway, server.trusted_proxies);
+    Some(Checked {
+        server: server.server,
+        gateway,
+        trusted_proxies,
+        routes,
+        upstreams,
+    })
+}
+
+fn urls(routes: &[Placed]) -> impl Iterator<Item = (&Route, &RouteUrl, Span)> {
+    routes.iter().flat_map(|placed| {
+        let urls = placed.route.urls.iter().zip(&placed.urls);
+        urls.map(|(url, at)| (&placed.route, url, *at))
+    })
+}
+
+fn reserved_paths(prefix: &str, routes: &[Placed], load: &mut Load<'_>) {
+    for (route, url, at) in urls(routes) {
+        let (Path::Exact(path) | Path::Prefix(path)) = &url.path;
+        let below = path
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if below {
+            let message = format!(
+                "{prefix} is the gateway's own, and route `{}` would never see it",
+                route.name
+            );
+            load.findings
+                .problem(at, message, "choose another path, or another `auth_prefix` in [server]");
+        }
+    }
+}
+
+/// A `Host` without a port must tell the scheme: the external origin is never guessed (I8).
+fn mixed_schemes(routes: &[Placed], load: &mut Load<'_>) {
+    let urls: Vec<_> = urls(routes).collect();
+    for (index, (_, url, at)) in urls.iter().enumerate() {
+        let rival = urls.iter().take(index).find(|(_, other, _)| is_same_place(url, other));
+        if let Some((_, _, first)) = rival {
+            let message = format!("{} is used with http and with https", url.host);
+            let instead = "use one scheme; redirecting http to https is the business of whatever ends TLS";
+            load.findings
+                .problem(*at, message, instead)
+                .see(*first, "the other scheme");
+        }
+    }
+}
+
+fn is_same_place(one: &RouteUrl, other: &RouteUrl) -> bool {
+    let port = |url: &RouteUrl| url.port.unwrap_or(url.scheme.default_port());
+    let same_port = port(one) == port(other) || (one.port.is_none() && other.port.is_none());
+    one.host == other.host && one.scheme != other.scheme && same_port
+}
+
+fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
+    let http = || urls(routes).filter(|(_, url, _)| url.scheme == Scheme::Http);
+    for (route, _, at) in http().filter(|(route, url, _)| logs_in(route) && !is_local(&url.host)) {
+        let message = format!("the session cookie of route `{}` travels unencrypted", route.name);
+        load.findings
+            .warning(at, message, "write an https URL, and let a proxy in front end TLS");
+    }
+    let Some((_, _, url)) = http().next() else { return };
+    for address in server.listen.iter().filter(|address| !address.value.ip().is_loopback()) {
+        let message = format!("{} takes unencrypted requests from other machines", address.value);
+        let instead = "listen at a loopback address, or write https URLs and let a proxy in front end TLS";
+        load.findings
+            .warning(address.at, message, instead)
+            .see(url, "an http URL");
+    }
+}
+
+/// Probes and metrics are not for everybody.
+fn shared_listener(server: &Server, load: &mut Load<'_>) {
+    for address in server
+        .server
+        .listen
+        .iter()
+        .filter(|address| Some(**address) == server.server.admin)
+    {
+        let at = server
+            .listen
+            .iter()
+            .find(|given| given.value == *address)
+            .map(|given| given.at);
+        let places: Vec<Span> = server
+            .admin
+            .as_ref()
+            .map(|admin| admin.at)
+            .into_iter()
+            .chain(at)
+            .collect();
+        let message = format!("[server] and [admin] both listen at {address}");
+        let instead = "give each a port of its own";
+        load.findings
+            .problem(places.first().copied().unwrap_or_default(), message, instead);
+    }
+}
+
+fn is_local(host: &Host) -> bool {
+    let (Host::Exact(name) | Host::Wildcard(name)) = host;
+    is_loopback(name)
+}
+
+fn admission(route: &Route) -> Option<&Admission> {
+    match &route.access {
+        Access::Public => None,
+        Access::Protected(admission) => Some(admission),
+    }
+}
+
+fn logs_in(route: &Route) -> bool {
+    admission(route).is_some_and(|admission| admission.session)
+}
+
+/// A browser would refuse the cookie, and log in for ever.
+fn foreign_hosts(domain: &At<CookieDomain>, routes: &[Placed], load: &mut Load<'_>) {
+    for (route, url, at) in urls(routes).filter(|(route, ..)| logs_in(route)) {
+        let (Host::Exact(host) | Host::Wildcard(host)) = &url.host;
+        if !domain.value.covers(host) {
+            let message = format!(
+                "route `{}` is not in the cookie's domain {}",
+                route.name, domain.value.0
+            );
+            let instead =
+                "choose a `domain` that holds every host, or leave it out: then each host has its own session";
+            load.findings
+                .problem(at, message, instead)
+                .see(domain.at, "the cookie's domain");
+        }
+    }
+}
+
+fn idle_providers(offers: &[Offer], routes: &[Placed], load: &mut Load<'_>) {
+    let used = |offer: &Offer| {
+        let mut admissions = routes.iter().filter_map(|placed| admission(&placed.route));
+        admissions.any(|admission| admission.providers.contains(&offer.id))
+    };
+    for offer in offers.iter().filter(|offer| !used(offer)) {
+        let message = format!("no route uses provider `{}`", offer.id);
+        load.findings.warning(
+            offer.at,
+            message,
+            "take it out, or name it in the `providers` of a route",
+        );
+    }
+}
+
+fn table(routes: Vec<Route>, places: &[(Span, Vec<Span>)], load: &mut Load<'_>) -> Option<Routes> {
+    let named: Vec<(Box<str>, Vec<String>)> = routes.iter().map(|route| (route.name.clone(), texts(route))).collect();
+    let ties = match Routes::new(routes) {
+        Ok(routes) => return Some(routes),
+        Err(ties) => ties,
+    };
+    for tie in &ties {
+        report_tie(tie, &named, places, load);
+    }
+    None
+}
+
+fn texts(route: &Route) -> Vec<String> {
+    route.urls.iter().map(ToString::to_string).collect()
+}
+
+fn report_tie(tie: &Tie, named: &[(Box<str>, Vec<String>)], places: &[(Span, Vec<Span>)], load: &mut Load<'_>) {
+    let (first, second) = (tie.first.index(), tie.second.index());
+    let name = |index: usize| named.get(index).map_or("", |(name, _)| name);
+    let mine = |index: usize| {
+        named
+            .get(index)
+            .into_iter()
+            .flat_map(|(_, urls)| urls)
+            .zip(spans(index, places))
+    };
+    let one = mine(first).find(|(url, _)| **url == tie.url).map(|(_, at)| at);
+    let other = mine(second)
+        .filter(|(url, _)| **url == tie.url)
+        .last()
+        .map(|(_, at)| at);
+    let message = if first == second {
+        format!("route `{}` has {} twice", name(first), tie.url)
+    } else {
+        format!(
+            "routes `{}` and `{}` would both take {}",
+            name(first),
+            name(second),
+            tie.url
+        )
+    };
+    let instead = "give each its own host, path or `methods`";
+    load.findings
+        .problem(other.unwrap_or_default(), message, instead)
+        .see(one.unwrap_or_default(), "the other one");
+}
+
+fn spans(index: usize, places: &[(Span, Vec<Span>)]) -> impl Iterator<Item = Span> {
+    places.get(index).into_iter().flat_map(|(_, urls)| urls.iter().copied())
+}
+
+/// What the scrubber must know: every header that any route may emit (I4).
+pub(super) fn scrub(cookie: &str, trusted_proxies: Vec<IpNet>, upstreams: &[upstream::Settings]) -> ScrubSettings {
+    let mut names: Vec<HeaderName> = Vec::new();
+    for header in upstreams.iter().flat_map(|upstream| &upstream.identity_headers) {
+        if !names.contains(&header.name) {
+            names.push(header.name.clone());
+        }
+    }
+    ScrubSettings {
+        identity_headers: names,
+        cookie_name: cookie.into(),
+        trusted_proxies,
+    }
+}
+
+/// The claims that the routes of a provider ask for, each once.
+pub(super) fn wanted_claims(
+    provider: &provider::Settings,
+    routes: &Routes,
+    upstreams: &[upstream::Settings],
+) -> Vec<ClaimPath> {
+    let mut wanted = Wanted::default();
+    wanted.path(&provider.claim_names.username);
+    wanted.path(&provider.claim_names.groups);
+    for (route, upstream) in routes.iter().zip(upstreams) {
+        let Some(admission) = admission(route).filter(|admission| admission.providers.contains(&provider.id)) else {
+            continue;
+        };
+        let tables = std::iter::once(&admission.allow).chain(&admission.deny);
+        tables.for_each(|requirements| wanted.requirements(requirements));
+        let pieces = upstream
+            .identity_headers
+            .iter()
+            .flat_map(|header| &header.template.pieces);
+        pieces.for_each(|piece| wanted.piece(piece));
+    }
+    wanted.paths
+}
+
+#[derive(Default)]
+struct Wanted {
+    seen: BTreeSet<String>,
+    paths: Vec<ClaimPath>,
+}
+
+impl Wanted {
+    fn path(&mut self, path: &ClaimPath) {
+        if self.seen.insert(path.to_string()) {
+            self.paths.push(path.clone());
+        }
+    }
+
+    /// The address and whether it counts (OIDC Core §5.1).
+    fn email(&mut self) {
+        let paths = ["email", "email_verified"].map(ClaimPath::parse);
+        paths.iter().flatten().for_each(|path| self.path(path));
+    }
+
+    fn requirements(&mut self, requirements: &Requirements) {
+        if !requirements.emails.is_empty() || !requirements.email_domains.is_empty() {
+            self.email();
+        }
+        requirements.claims.iter().for_each(|rule| self.path(&rule.path));
+    }
+
+    fn piece(&mut self, piece: &Piece) {
+        match piece {
+            Piece::Email => self.email(),
+            Piece::Claim(path) => self.path(path),
+            Piece::Text(_) | Piece::User | Piece::Groups | Piece::Scopes | Piece::Subject | Piece::Issuer => {}
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The file as it is written: every table and every key, with the type that its value is read into.
+//!
+//! Durations are strings like `"30m"`, sizes like `"32KiB"`, and a claim is named by a dotted path, a JSON pointer or a
+//! URL. What is not listed here is refused.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use http::{HeaderName, Method};
+use ipnet::IpNet;
+use jiff::civil::Date;
+use serde_json::Value;
+
+use super::{
+    address::{IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
+    measure::{Size, Skew, Timeout},
+    read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, tables, words},
+    report::Findings,
+    shape::{Count, Named, NonEmpty, OneOrMany},
+    value::{CookieDomain, CookieName, Email, EmailDomain, LogFilter, Name, Scope},
+    vocabulary,
+};
+use crate::{
+    identity::{ClaimPath, Subject},
+    oauth::jwt::Algorithm,
+    policy::{OnForbidden, OnUnauthenticated},
+    provider::{BearerKind, UseUserinfo},
+    secret::Secret,
+    session::SameSite,
+    telemetry::LogFormat,
+    upstream::{Destination, headers::Template},
+};
+
+tables! {
+    /// The whole file.
+    struct File {
+        /// The version of this vocabulary.
+        #[expect(dead_code, reason = "there is one version, and reading it has checked it")]
+        version: Count<1, 1>,
+        server: Server,
+        admin: Admin,
+        log: Log,
+        session: Session,
+        /// Authorization servers, by a name of the operator's choice.
+        provider: Named<Name, Provider>,
+        /// Applications, by a name of the operator's choice.
+        route: Named<Name, Route>,
+    }
+
+    /// Where the gateway listens.
+    struct Server {
+        /// TCP addresses.
+        listen: NonEmpty<SocketAddr>,
+        /// Networks whose `X-Forwarded-*` headers count (I7).
+        trusted_proxies: Vec<At<IpNet>>,
+        /// Under it, on every route's origin, stand the gateway's own paths.
+        auth_prefix: ReservedPath,
+        /// How long new connections are still taken after SIGTERM.
+        drain_delay: Duration,
+        /// How long requests under way may take to finish.
+        drain_timeout: Duration,
+        /// Threads that serve.
+        workers: Count<1, 1024>,
+        limits: Limits,
+    }
+
+    /// What a client may ask of the gateway.
+    struct Limits {
+        /// Open connections of all workers.
+        connections: Count<1, 1_000_000>,
+        /// The head of a request.
+        header_bytes: Size<8_192, 1_048_576>,
+        /// Fields in the head of a request.
+        header_count: Count<10, 1_000>,
+        /// The request target.
+        target_bytes: Size<256, 65_534>,
+        /// From connecting, or from the last response, to the first byte of a request.
+        keep_alive: Timeout,
+        /// From the first byte of a request's head to its last.
+        header_timeout: Timeout,
+        /// Between two pieces of a request body.
+        body_idle_timeout: Timeout,
+        /// A request body.
+        body_bytes: Size<0, 1_152_921_504_606_846_976>,
+    }
+
+    /// The listener for probes and metrics.
+    struct Admin {
+        /// One TCP address.
+        listen: SocketAddr,
+    }
+
+    /// What is logged, and how.
+    struct Log {
+        format: LogFormat,
+        /// `error` to `trace`, or a filter such as `info,vestibule::provider=debug`.
+        level: LogFilter,
+        /// One line for every request.
+        access: bool,
+    }
+
+    /// What is remembered about a login.
+    struct Session {
+        /// Where sessions are kept.
+        #[expect(dead_code, reason = "there is one store, and reading it has checked it")]
+        store: Store,
+        /// Files with keys: the first seals, all open.
+        key_files: NonEmpty<PathBuf>,
+        /// How long a session lasts without a request.
+        idle_timeout: Timeout,
+        /// How long a session lasts at all.
+        max_lifetime: Timeout,
+        /// How long before its end an access token is refreshed.
+        refresh_before: Duration,
+        cookie: Cookie,
+    }
+
+    /// The session cookie.
+    struct Cookie {
+        /// Without the prefixes `__Host-` and `__Secure-`, which are added.
+        name: CookieName,
+        same_site: SameSite,
+        /// Shares the session between hosts of this domain.
+        domain: CookieDomain,
+    }
+
+    /// An authorization server, and the client that this gateway is to it.
+    struct Provider {
+        /// What people read where they choose.
+        display_name: String,
+        /// The issuer identifier, byte by byte as in the metadata (RFC 8414 §2).
+        issuer: IssuerUrl,
+        client_id: String,
+        /// How the client authenticates (RFC 6749 §2.3).
+        client_auth: ClientAuth,
+        client_secret_file: PathBuf,
+        /// The name of an environment variable.
+        client_secret_env: String,
+        /// For a provider on this machine only.
+        client_secret: Secret,
+        scopes: NonEmpty<Scope>,
+        /// What ID tokens may be signed with.
+        id_token_algorithms: NonEmpty<Algorithm>,
+        /// For a token response without `expires_in`.
+        assumed_token_lifetime: Timeout,
+        /// Added to every authorization request.
+        authorization_params: Named<String, String>,
+        username_claim: ClaimPath,
+        groups_claim: ClaimPath,
+        userinfo: UseUserinfo,
+        /// Certificate authorities of the provider, in PEM.
+        ca_file: PathBuf,
+        authorization_endpoint: ProviderUrl,
+        token_endpoint: ProviderUrl,
+        userinfo_endpoint: ProviderUrl,
+        introspection_endpoint: ProviderUrl,
+        revocation_endpoint: ProviderUrl,
+        end_session_endpoint: ProviderUrl,
+        jwks_uri: ProviderUrl,
+        /// How far the clocks may differ when an ID token is checked.
+        clock_skew: Skew,
+        /// Lets e-mail addresses count that nobody verified.
+        insecure_unverified_email: Exception,
+        bearer: Bearer,
+    }
+
+    /// Access tokens of the provider, in `Authorization: Bearer` (RFC 6750).
+    struct Bearer {
+        kind: BearerKind,
+        /// One of them must be in the token's `aud` (RFC 9068 §4).
+        audiences: NonEmpty<String>,
+        algorithms: NonEmpty<Algorithm>,
+        /// The token's `typ`, or `any` (RFC 9068 §2.1).
+        typ: String,
+        clock_skew: Skew,
+        /// How long a verdict is kept; never beyond the token's `exp`.
+        cache_ttl: Duration,
+        /// How long a refusal is kept.
+        negative_ttl: Duration,
+        /// How many tokens are kept.
+        cache_entries: Count<1, 10_000_000>,
+    }
+
+    /// What is let in, and where it goes.
+    struct Route {
+        /// Origin and path prefix, or several.
+        url: OneOrMany<RouteAddress>,
+        /// Whether the path is the whole path instead of a prefix.
+        exact: bool,
+        /// Absent: any.
+        methods: NonEmpty<Method>,
+        /// Scheme, host and port of the application.
+        upstream: OneOrMany<Destination>,
+        /// Whether the application sees the `Host` of the request.
+        preserve_host: bool,
+        /// Absent: all.
+        providers: NonEmpty<String>,
+        /// Which credentials count.
+        auth: NonEmpty<Auth>,
+        on_unauthenticated: OnUnauthenticated,
+        on_forbidden: OnForbidden,
+        /// Lets pages of other sites act with a person's session.
+        insecure_cross_site_requests: Exception,
+        /// All of it is needed; of each list, one is enough, but of the scopes all.
+        allow: Rules,
+        /// One table that applies is enough.
+        deny: NonEmpty<Rules>,
+        identity: Identity,
+        timeouts: Timeouts,
+        upstream_tls: UpstreamTls,
+    }
+
+    /// What is asked of an identity.
+    struct Rules {
+        groups: NonEmpty<String>,
+        emails: NonEmpty<Email>,
+        email_domains: NonEmpty<EmailDomain>,
+        subjects: NonEmpty<Subject>,
+        scopes: NonEmpty<Scope>,
+        /// The values that a claim may have, or contain.
+        claims: Claims,
+    }
+
+    /// What the application is told.
+    struct Identity {
+        /// Headers, and templates for their values.
+        headers: Named<HeaderName, Template>,
+    }
+
+    /// Limits of each wait for the application.
+    struct Timeouts {
+        /// Until connected.
+        connect: Timeout,
+        /// Until the response begins.
+        response: Timeout,
+        /// Between two pieces of a body.
+        idle: Timeout,
+        /// A whole exchange, WebSockets included; absent: no limit.
+        stream: Timeout,
+    }
+
+    /// How the application proves itself.
+    struct UpstreamTls {
+        /// Certificate authorities of the application, in PEM.
+        ca_file: PathBuf,
+    }
+
+    /// A check that is weakened on purpose, and until when.
+    struct Exception {
+        /// For whoever reads the log.
+        reason: String,
+        /// The last day.
+        until: Date,
+    }
+}
+
+/// The values that each claim may have.
+pub(super) type Claims = Named<ClaimPath, NonEmpty<Value>>;
+
+/// Where sessions are kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Store {
+    Cookie,
+}
+
+/// The word for how the client authenticates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientAuth {
+    SecretBasic,
+    SecretPost,
+    None,
+}
+
+/// A kind of credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Auth {
+    Session,
+    Bearer,
+    Public,
+}
+
+words! {
+    LogFormat { "json" => LogFormat::Json, "text" => LogFormat::Text, }
+    Store { "cookie" => Store::Cookie, }
+    SameSite { "lax" => SameSite::Lax, "strict" => SameSite::Strict, }
+    ClientAuth {
+        "client_secret_basic" => ClientAuth::SecretBasic,
+        "client_secret_post" => ClientAuth::SecretPost,
+        "none" => ClientAuth::None,
+    }
+    UseUserinfo { "auto" => UseUserinfo::Auto, "always" => UseUserinfo::Always, "never" => UseUserinfo::Never, }
+    BearerKind {
+        "jwt" => BearerKind::Jwt,
+        "introspection" => BearerKind::Introspection,
+        "auto" => BearerKind::Auto,
+    }
+    Auth { "session" => Auth::Session, "bearer" => Auth::Bearer, "public" => Auth::Public, }
+    OnUnauthenticated {
+        "auto" => OnUnauthenticated::Auto,
+        "redirect" => OnUnauthenticated::Redirect,
+        "401" => OnUnauthenticated::Unauthorized,
+    }
+    OnForbidden { "page" => OnForbidden::Page, "404" => OnForbidden::NotFound, }
+    Algorithm {
+        "RS256" => Algorithm::RS256,
+        "RS384" => Algorithm::RS384,
+        "RS512" => Algorithm::RS512,
+        "PS256" => Algorithm::PS256,
+        "PS384" => Algorithm::PS384,
+        "PS512" => Algorithm::PS512,
+        "ES256" => Algorithm::ES256,
+        "ES384" => Algorithm::ES384,
+        "EdDSA" => Algorithm::EdDSA,
+    }
+}

@@ -1,0 +1,67 @@
+//! The `allow` and `deny` tables of a route.
+
+use super::{
+    file,
+    load::Load,
+    read::{At, Field},
+    shape::NonEmpty,
+};
+use crate::policy::{ClaimRule, Requirements};
+
+pub(super) fn allow(field: Field<file::Rules>, load: &mut Load<'_>) -> Requirements {
+    match field {
+        Field::Given(table) => rules("allow", table, load),
+        Field::Absent | Field::Wrong => Requirements::default(),
+    }
+}
+
+pub(super) fn deny(field: Field<NonEmpty<file::Rules>>, load: &mut Load<'_>) -> Vec<Requirements> {
+    let tables = field.into_value().map_or_else(Vec::new, |list| list.0);
+    tables.into_iter().map(|table| rules("deny", table, load)).collect()
+}
+
+/// A table that asks nothing would allow everybody, or deny nobody: neither is what it looks like.
+fn rules(kind: &str, table: At<file::Rules>, load: &mut Load<'_>) -> Requirements {
+    let At { at, value: rules } = table;
+    if rules.is_empty() {
+        load.findings.problem(
+            at,
+            format!("the `{kind}` table asks for nothing"),
+            "name groups, emails, email_domains, subjects, scopes or claims, or leave the table out",
+        );
+    }
+    Requirements {
+        groups: list(rules.groups, Into::into),
+        emails: list(rules.emails, |email| email.0.into()),
+        email_domains: list(rules.email_domains, |domain| domain.0.into()),
+        subjects: list(rules.subjects, |subject| subject.as_str().into()),
+        scopes: list(rules.scopes, |scope| scope.0.into_boxed_str())
+            .iter()
+            .map(|scope| &**scope)
+            .collect(),
+        claims: claims(rules.claims),
+    }
+}
+
+impl file::Rules {
+    /// Whether no key was even tried.
+    fn is_empty(&self) -> bool {
+        let claims = self.claims.value().is_none_or(|claims| claims.0.is_empty()) && !self.claims.is_wrong();
+        let lists = self.groups.is_absent() && self.emails.is_absent() && self.email_domains.is_absent();
+        claims && lists && self.subjects.is_absent() && self.scopes.is_absent()
+    }
+}
+
+fn list<T>(field: Field<NonEmpty<T>>, text: impl Fn(T) -> Box<str>) -> Vec<Box<str>> {
+    let values = field.into_value().map(NonEmpty::values);
+    values.into_iter().flatten().map(text).collect()
+}
+
+fn claims(field: Field<file::Claims>) -> Vec<ClaimRule> {
+    let entries = field.or_default().0;
+    let rule = |(path, values): (At<_>, At<NonEmpty<_>>)| ClaimRule {
+        path: path.value,
+        values: values.value.values().collect(),
+    };
+    entries.into_iter().map(rule).collect()
+}

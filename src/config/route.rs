@@ -1,0 +1,332 @@
+//! The `[route.NAME]` tables.
+
+use std::{mem::take, sync::Arc};
+
+use http::HeaderName;
+
+use super::{
+    address::RouteAddress,
+    file::{self, Auth},
+    header::folded,
+    load::{Load, Table},
+    provider::Offer,
+    read::{At, Field},
+    report::Span,
+    requirement,
+    shape::NonEmpty,
+    value::Name,
+    vocabulary::nearest,
+};
+use crate::{
+    identity::{ClaimPath, ProviderId},
+    policy::{Access, Admission, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
+    upstream::{
+        self, Destination, Timeouts,
+        headers::{IdentityHeader, Piece, Template},
+    },
+};
+
+/// A route, and where its pieces stand in the file.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) route: Route,
+    pub(super) upstream: upstream::Settings,
+    /// Where the table stands.
+    pub(super) at: Span,
+    /// Where each URL stands.
+    pub(super) urls: Vec<Span>,
+}
+
+pub(super) fn route(
+    id: RouteId,
+    (name, table): (At<Name>, At<file::Route>),
+    offers: &[Offer],
+    body_bytes: u64,
+    load: &mut Load<'_>,
+) -> Option<Placed> {
+    let at = table.at;
+    let name = name.value.0;
+    let here = Table::new(format!("route.{name}"), at);
+    let mut table = table.value;
+    let urls = urls(&here, &mut table, load);
+    let upstream = upstream(&here, &mut table, body_bytes, load);
+    let methods = take(&mut table.methods)
+        .into_value()
+        .map(|list| list.values().collect());
+    let on_forbidden = table.on_forbidden.value().copied().unwrap_or(OnForbidden::default());
+    let access = access(&here, table, offers, load);
+    let (urls, places) = urls?;
+    let route = Route {
+        id,
+        name: name.into(),
+        urls,
+        methods,
+        access: access?,
+        on_forbidden,
+    };
+    Some(Placed {
+        route,
+        upstream: upstream?,
+        at,
+        urls: places,
+    })
+}
+
+fn urls(here: &Table, table: &mut file::Route, load: &mut Load<'_>) -> Option<(Vec<RouteUrl>, Vec<Span>)> {
+    let field = take(&mut table.url);
+    let given = load.required(here, "url", field, "\"https://wiki.example.com\"")?;
+    let shape = match table.exact.value() {
+        Some(true) => RouteAddress::exact,
+        Some(false) | None => RouteAddress::prefix,
+    };
+    Some(given.0.into_iter().map(|url| (shape(&url.value), url.at)).unzip())
+}
+
+fn access(here: &Table, table: file::Route, offers: &[Offer], load: &mut Load<'_>) -> Option<Access> {
+    let auth = Auths::of(&table.auth)?;
+    if let Some(public) = auth.public {
+        only_public(public, &table, load);
+        return Some(Access::Public);
+    }
+    let providers = providers(here, table.providers, offers, load)?;
+    let bearer_offered = providers.iter().any(|offer| offer.bearer);
+    if let Some(at) = auth.bearer.filter(|_| !bearer_offered) {
+        let message = format!("no provider of [{}] accepts bearer tokens", here.name);
+        load.findings
+            .problem(at, message, "add a [provider.NAME.bearer] table with `audiences`");
+    }
+    let session = auth.session || auth.is_default;
+    if let (Some(OnUnauthenticated::Redirect), false) = (table.on_unauthenticated.value(), session) {
+        let message = "nobody can be redirected to log in where sessions do not count";
+        let at = table.on_unauthenticated.at().unwrap_or(here.at);
+        load.findings.problem(
+            at,
+            message,
+            "add \"session\" to `auth`, or leave `on_unauthenticated` out",
+        );
+    }
+    let allow_at = table.allow.at().unwrap_or(here.at);
+    let allow = requirement::allow(table.allow, load);
+    if session {
+        unasked_scopes(allow_at, &allow, &providers, load);
+    }
+    let cross_site = load.exception(here, "insecure_cross_site_requests", table.insecure_cross_site_requests);
+    Some(Access::Protected(Admission {
+        session,
+        bearer: auth.bearer.is_some() || (auth.is_default && bearer_offered),
+        providers: providers
+            .iter()
+            .map(|offer| offer.id.clone())
+            .collect::<Arc<[ProviderId]>>(),
+        on_unauthenticated: table.on_unauthenticated.or(OnUnauthenticated::default()),
+        cross_site: cross_site.is_some(),
+        allow,
+        deny: requirement::deny(table.deny, load),
+    }))
+}
+
+/// A login hardly yields a scope that it does not ask for.
+fn unasked_scopes(at: Span, allow: &Requirements, providers: &[&Offer], load: &mut Load<'_>) {
+    for provider in providers {
+        for scope in allow.scopes.iter().filter(|scope| !provider.scopes.contains(scope)) {
+            let message = format!(
+                "the scope \"{scope}\" is needed here, and a login at `{}` does not ask for it",
+                provider.id
+            );
+            let instead = format!(
+                "add it to `scopes` in [provider.{}], unless only bearer tokens should pass",
+                provider.id
+            );
+            load.findings.warning(at, message, instead);
+        }
+    }
+}
+
+/// The `auth` list, by its words.
+struct Auths {
+    is_default: bool,
+    session: bool,
+    bearer: Option<Span>,
+    public: Option<Public>,
+}
+
+#[derive(Clone, Copy)]
+struct Public {
+    at: Span,
+    /// A word beside it.
+    company: Option<Span>,
+}
+
+impl Auths {
+    fn of(field: &Field<NonEmpty<Auth>>) -> Option<Self> {
+        if field.is_wrong() {
+            return None;
+        }
+        let words = field.value().map_or(&[][..], |list| &list.0);
+        let place = |auth| words.iter().find(|word| word.value == auth).map(|word| word.at);
+        let company = words.iter().find(|word| word.value != Auth::Public).map(|word| word.at);
+        Some(Self {
+            is_default: words.is_empty(),
+            session: place(Auth::Session).is_some(),
+            bearer: place(Auth::Bearer),
+            public: place(Auth::Public).map(|at| Public { at, company }),
+        })
+    }
+}
+
+/// Refuses what means nothing where everybody passes.
+fn only_public(public: Public, table: &file::Route, load: &mut Load<'_>) {
+    if let Some(other) = public.company {
+        let message = "\"public\" stands alone: whoever comes is let in";
+        load.findings
+            .problem(other, message, "leave it out, or leave \"public\" out")
+            .see(public.at, "everybody");
+    }
+    let meaningless = [
+        ("allow", table.allow.at()),
+        ("deny", table.deny.at()),
+        ("providers", table.providers.at()),
+        ("identity", table.identity.at()),
+        ("on_unauthenticated", table.on_unauthenticated.at()),
+        ("on_forbidden", table.on_forbidden.at()),
+        ("insecure_cross_site_requests", table.insecure_cross_site_requests.at()),
+    ];
+    for (key, at) in meaningless {
+        let Some(at) = at else { continue };
+        let message = format!("`{key}` means nothing on a public route");
+        load.findings
+            .problem(at, message, format!("leave out `{key}`, or auth = [\"public\"]"))
+            .see(public.at, "everybody");
+    }
+}
+
+fn providers<'a>(
+    here: &Table,
+    field: Field<NonEmpty<String>>,
+    offers: &'a [Offer],
+    load: &mut Load<'_>,
+) -> Option<Vec<&'a Offer>> {
+    match field {
+        Field::Wrong => None,
+        Field::Given(given) => {
+            load.no_twins(&given.value.0);
+            let found: Vec<_> = given.value.0.iter().map(|name| provider(name, offers, load)).collect();
+            found.into_iter().collect()
+        }
+        Field::Absent if offers.is_empty() => {
+            let message = format!("nobody can log in to [{}]: there is no provider", here.name);
+            load.findings.problem(
+                here.at,
+                message,
+                "add a [provider.NAME] table, or write auth = [\"public\"]",
+            );
+            None
+        }
+        Field::Absent => Some(offers.iter().collect()),
+    }
+}
+
+fn provider<'a>(name: &At<String>, offers: &'a [Offer], load: &mut Load<'_>) -> Option<&'a Offer> {
+    let found = offers.iter().find(|offer| offer.id.as_str() == name.value);
+    if found.is_none() {
+        let names: Vec<&str> = offers.iter().map(|offer| offer.id.as_str()).collect();
+        let instead = match nearest(&name.value, &names) {
+            Some(near) => format!("write \"{near}\""),
+            None => format!(
+                "add a [provider.{}] table, or name one of: {}",
+                name.value,
+                names.join(", ")
+            ),
+        };
+        load.findings
+            .problem(name.at, format!("there is no provider `{}`", name.value), instead);
+    }
+    found
+}
+
+fn upstream(here: &Table, table: &mut file::Route, body_bytes: u64, load: &mut Load<'_>) -> Option<upstream::Settings> {
+    let destinations = take(&mut table.upstream);
+    let destination = load.required(here, "upstream", destinations, "\"http://127.0.0.1:3000\"");
+    let destination = destination.and_then(|list| sole(list.0, load));
+    let tls = take(&mut table.upstream_tls);
+    if let (Some(at), Some(Destination { tls: false, .. })) = (tls.at(), &destination) {
+        load.findings.problem(
+            at,
+            "`upstream_tls` without an https upstream",
+            "write an https `upstream`, or leave it out",
+        );
+    }
+    let trust = load.trust(&tls.or_default().ca_file);
+    let identity_headers = match table.identity.value().map(|identity| &identity.headers) {
+        Some(Field::Given(given)) => headers(&given.value.0, load),
+        Some(Field::Absent | Field::Wrong) | None => default_headers(),
+    };
+    Some(upstream::Settings {
+        destination: destination?,
+        preserve_host: table.preserve_host.value().copied().unwrap_or(true),
+        identity_headers,
+        timeouts: timeouts(take(&mut table.timeouts)),
+        body_bytes: Some(body_bytes),
+        trust: trust?,
+    })
+}
+
+fn sole(mut list: Vec<At<Destination>>, load: &mut Load<'_>) -> Option<Destination> {
+    if let Some(second) = list.get(1) {
+        let message = "this version does not support several upstreams";
+        load.findings.problem(second.at, message, "name one");
+        return None;
+    }
+    list.pop().map(|destination| destination.value)
+}
+
+/// The headers of a file; no two may be one to a program that folds names (I4).
+fn headers(given: &[(At<HeaderName>, At<Template>)], load: &mut Load<'_>) -> Vec<IdentityHeader> {
+    for (index, (name, _)) in given.iter().enumerate() {
+        let same = |(other, _): &&(At<HeaderName>, _)| folded(other.value.as_str()) == folded(name.value.as_str());
+        if let Some((first, _)) = given.iter().take(index).find(same) {
+            let message = format!(
+                "to many programs, `{}` and `{}` are the same header",
+                name.value, first.value
+            );
+            load.findings
+                .problem(name.at, message, "keep one of them")
+                .see(first.at, "the other one");
+        }
+    }
+    let header = |(name, template): &(At<HeaderName>, At<Template>)| IdentityHeader {
+        name: name.value.clone(),
+        template: template.value.clone(),
+    };
+    given.iter().map(header).collect()
+}
+
+/// What an application is told when its route does not say.
+pub(super) fn default_headers() -> Vec<IdentityHeader> {
+    let username = ClaimPath::parse("preferred_username").map(Piece::Claim);
+    let headers = [
+        ("x-forwarded-user", Some(Piece::User)),
+        ("x-forwarded-preferred-username", username),
+        ("x-forwarded-email", Some(Piece::Email)),
+        ("x-forwarded-groups", Some(Piece::Groups)),
+        ("x-forwarded-subject", Some(Piece::Subject)),
+    ];
+    let header = |(name, piece): (&'static str, Option<Piece>)| IdentityHeader {
+        name: HeaderName::from_static(name),
+        template: Template {
+            pieces: piece.into_iter().collect(),
+        },
+    };
+    headers.map(header).into()
+}
+
+fn timeouts(table: Field<file::Timeouts>) -> Timeouts {
+    let table = table.or_default();
+    let default = Timeouts::default();
+    Timeouts {
+        connect: table.connect.value().map_or(default.connect, |timeout| timeout.0),
+        response: table.response.value().map_or(default.response, |timeout| timeout.0),
+        idle: table.idle.value().map_or(default.idle, |timeout| timeout.0),
+        stream: table.stream.value().map_or(default.stream, |timeout| Some(timeout.0)),
+    }
+}

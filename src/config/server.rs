@@ -1,0 +1,116 @@
+//! The `[server]`, `[admin]` and `[log]` tables.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    address::ReservedPath,
+    file,
+    measure::Timeout,
+    read::{At, Field},
+};
+use crate::{
+    gateway,
+    server::{Limits, Settings},
+    telemetry::LogSettings,
+};
+
+/// What the tables say to several rooms.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) server: Settings,
+    pub(super) gateway: gateway::settings::Settings,
+    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) body_bytes: u64,
+    /// The addresses that the file names.
+    pub(super) listen: Vec<At<SocketAddr>>,
+    pub(super) admin: Option<At<SocketAddr>>,
+}
+
+const PORT: u16 = 4180;
+const ADMIN_PORT: u16 = 4181;
+const BODY_BYTES: u64 = 1 << 30;
+
+pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>) -> Server {
+    let table = table.or_default();
+    let listen = table.listen.into_value().map_or_else(Vec::new, |list| list.0);
+    let addresses = listen.iter().map(|address| address.value).collect();
+    let proxies = table.trusted_proxies.into_value().unwrap_or_default();
+    let prefix = table.auth_prefix.or(ReservedPath("/oauth2".into()));
+    let limits = table.limits.or_default();
+    let admin = admin.or_default().listen.given().cloned();
+    Server {
+        body_bytes: limits.body_bytes.value().map_or(BODY_BYTES, |size| size.0),
+        server: Settings {
+            listen: if listen.is_empty() {
+                vec![loopback(PORT)]
+            } else {
+                addresses
+            },
+            admin: Some(admin.as_ref().map_or(loopback(ADMIN_PORT), |admin| admin.value)),
+            workers: table
+                .workers
+                .value()
+                .map_or_else(processors, |workers| workers.to_usize()),
+            limits: self::limits(&limits),
+            drain_delay: table.drain_delay.or(Duration::from_secs(5)),
+            drain_timeout: table.drain_timeout.or(Duration::from_secs(30)),
+        },
+        gateway: gateway::settings::Settings {
+            auth_prefix: prefix.0.into(),
+        },
+        trusted_proxies: proxies.into_iter().map(|network| network.value).collect(),
+        listen,
+        admin,
+    }
+}
+
+fn limits(table: &file::Limits) -> Limits {
+    let default = Limits::default();
+    let wait = |field: &Field<Timeout>, default| field.value().map_or(default, |timeout| timeout.0);
+    Limits {
+        connections: table
+            .connections
+            .value()
+            .map_or(default.connections, |count| count.to_usize()),
+        header_bytes: table
+            .header_bytes
+            .value()
+            .map_or(default.header_bytes, |size| size.to_usize()),
+        header_count: table
+            .header_count
+            .value()
+            .map_or(default.header_count, |count| count.to_usize()),
+        target_bytes: table
+            .target_bytes
+            .value()
+            .map_or(default.target_bytes, |size| size.to_usize()),
+        keep_alive: wait(&table.keep_alive, default.keep_alive),
+        header_timeout: wait(&table.header_timeout, default.header_timeout),
+        body_idle_timeout: wait(&table.body_idle_timeout, default.body_idle_timeout),
+    }
+}
+
+pub(super) fn log(table: Field<file::Log>) -> LogSettings {
+    let table = table.or_default();
+    let default = LogSettings::default();
+    LogSettings {
+        format: table.format.or(default.format),
+        level: table.level.into_value().map_or(default.level, |filter| filter.0),
+        access: table.access.or(default.access),
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn processors() -> usize {
+    available_parallelism().map_or(1, NonZeroUsize::get)
+}

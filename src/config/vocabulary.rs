@@ -1,0 +1,97 @@
+//! What to say about a word that the vocabulary does not have.
+
+use super::{
+    file::File,
+    read::{Read, Wrong, wrong},
+};
+
+/// Keys that the vocabulary reserves and this version does not know, as paths with `*` for names.
+const RESERVED: &[&str] = &[
+    "include",
+    "test",
+    "telemetry",
+    "server.proxy_protocol",
+    "server.tls",
+    "log.audit_file",
+    "session.redis",
+    "provider.*.private_key_file",
+    "provider.*.assertion_file",
+    "provider.*.tls",
+    "provider.*.response_type",
+    "provider.*.response_mode",
+    "provider.*.pkce",
+    "provider.*.par",
+    "provider.*.basic",
+    "provider.*.bearer.recheck_jwt",
+    "provider.*.bearer.introspection_accept",
+    "provider.*.bearer.dpop",
+    "provider.*.bearer.mtls",
+    "route.*.strip_prefix",
+    "route.*.mode",
+    "route.*.resource_metadata",
+    "route.*.upstream_token",
+    "route.*.health",
+    "route.*.allow.acr",
+    "route.*.allow.max_age",
+    "route.*.allow.cidrs",
+    "route.*.allow.expression",
+    "route.*.deny.acr",
+    "route.*.deny.max_age",
+    "route.*.deny.cidrs",
+    "route.*.deny.expression",
+    "route.*.identity.preset",
+    "route.*.identity.groups_delimiter",
+    "route.*.identity.access_token",
+    "route.*.identity.assertion",
+    "route.*.upstream_tls.cert_file",
+    "route.*.upstream_tls.key_file",
+    "route.*.upstream_tls.server_name",
+];
+
+/// What to say about a key that its table does not have.
+pub(super) fn unknown_key(key: &str, path: &str, known: &[&str]) -> Wrong {
+    if RESERVED.contains(&path) {
+        return wrong("this version does not support", "leave it out");
+    }
+    let instead = match (nearest(key, known), home_of(key)) {
+        (Some(near), _) => format!("write `{near}`"),
+        (None, Some(table)) => format!("`{key}` belongs in [{table}]"),
+        (None, None) => format!("the keys here are {}", listed(known, '`')),
+    };
+    wrong("unknown key", instead)
+}
+
+/// What to say about a word that its list does not have.
+pub(super) fn unknown_word(word: &str, known: &[&str]) -> Wrong {
+    let instead = match (nearest(word, known), known) {
+        (Some(near), _) => format!("write \"{near}\""),
+        (None, [only]) => format!("this version knows \"{only}\" only"),
+        (None, _) => format!("write one of {}", listed(known, '"')),
+    };
+    wrong(format!("cannot be \"{word}\""), instead)
+}
+
+/// The word that was probably meant: at most a third of it is different.
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = known.iter().map(|candidate| (distance(word, candidate), *candidate));
+    let (distance, candidate) = near.min()?;
+    (distance <= candidate.len().div_ceil(3).min(3) && distance < candidate.len()).then_some(candidate)
+}
+
+fn listed(words: &[&str], quote: char) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("{quote}{word}{quote}")).collect();
+    quoted.join(", ")
+}
+
+/// The first table that has a key of this name.
+fn home_of(key: &str) -> Option<String> {
+    File::keys_below("").iter().find_map(|path| {
+        let table = path.strip_suffix(key)?.strip_suffix('.')?;
+        Some(table.replace('*', "NAME"))
+    })
+}
+
+/// How many characters must be added, removed, replaced or swapped with their neighbour.
+fn distance(from: &str, to: &str) -> usize {
+    strsim::osa_distance(from, to)
+}

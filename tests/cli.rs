@@ -1,0 +1,169 @@
+//! The commands, as a shell runs them.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use vestibule::secret::random_text;
+
+const SIX_LINES: &str = r#"[provider.corp]
+issuer = "https://id.example.com/realms/corp"
+client_id = "wiki"
+client_secret_file = "client"
+
+[route.wiki]
+url = "https://wiki.example.com"
+upstream = "http://127.0.0.1:3000"
+"#;
+
+/// A directory of its own, gone when the test is over.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("vestibule-{}", random_text::<12>()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn with(self, name: &str, content: &str) -> Self {
+        fs::write(self.0.join(name), content).unwrap();
+        self
+    }
+
+    fn run(&self, arguments: &[&str]) -> Answer {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+        Answer(command.args(arguments).current_dir(&self.0).output().unwrap())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Answer(Output);
+
+impl Answer {
+    fn status(&self) -> i32 {
+        self.0.status.code().unwrap()
+    }
+
+    fn says(&self) -> String {
+        String::from_utf8(self.0.stdout.clone()).unwrap()
+    }
+
+    fn complains(&self) -> String {
+        String::from_utf8(self.0.stderr.clone()).unwrap()
+    }
+}
+
+#[test]
+fn check_says_in_words_what_is_let_in() {
+    let folder = Folder::new().with("six.toml", SIX_LINES).with("client", "s3cret\n");
+    let answer = folder.run(&["check", "--config", "six.toml"]);
+    assert_eq!(answer.status(), 0);
+    for words in [
+        "https://wiki.example.com/…\n",
+        "anyone whom `corp` can log in\n",
+        "browsers are sent to log in; scripts get 401\n",
+        "the application receives x-forwarded-user, ",
+        "https://wiki.example.com/oauth2/callback\n",
+    ] {
+        assert!(answer.says().contains(words), "{}\nlacks {words}", answer.says());
+    }
+}
+
+#[test]
+fn check_warns_on_standard_error_and_still_says_yes() {
+    let folder = Folder::new().with("six.toml", SIX_LINES).with("client", "s3cret\n");
+    let answer = folder.run(&["check", "-c", "six.toml"]);
+    assert_eq!(answer.status(), 0);
+    assert!(answer.complains().contains("warning: no `key_files`"));
+    assert!(!answer.says().contains("warning"));
+}
+
+#[test]
+fn check_reports_every_problem_and_says_no() {
+    let folder = Folder::new().with("bad.toml", "[route.a]\nurl = \"a\"\n[server]\nlisten = 1\n");
+    let answer = folder.run(&["check", "--config", "bad.toml"]);
+    assert_eq!((answer.status(), answer.says().as_str()), (1, ""));
+    for place in ["bad.toml:1:1", "bad.toml:2:7", "bad.toml:4:10", "problems"] {
+        assert!(
+            answer.complains().contains(place),
+            "{}\nlacks {place}",
+            answer.complains()
+        );
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_no() {
+    for command in ["check", "run"] {
+        let answer = Folder::new().run(&[command, "--config", "none.toml"]);
+        assert_eq!(answer.status(), 1);
+        assert!(answer.complains().contains("cannot read none.toml"));
+    }
+}
+
+#[test]
+fn an_inline_secret_is_not_repeated() {
+    let folder = Folder::new().with(
+        "bad.toml",
+        &SIX_LINES.replace("client_secret_file = \"client\"", "client_secret = \"hunter2\""),
+    );
+    let answer = folder.run(&["check", "--config", "bad.toml"]);
+    assert_eq!(answer.status(), 1);
+    assert!(answer.complains().contains("does not belong in this file"));
+    assert!(!answer.complains().contains("hunter2"));
+}
+
+#[test]
+fn keygen_prints_a_fresh_key() {
+    let folder = Folder::new();
+    let [one, other] = [(); 2].map(|()| folder.run(&["keygen"]).says());
+    assert_eq!(one.trim_end().len(), 43);
+    assert_ne!(one, other);
+}
+
+#[test]
+fn keygen_writes_a_key_that_only_its_owner_can_read_and_never_over_another() {
+    let folder = Folder::new().with("keys.toml", &format!("[session]\nkey_files = [\"key\"]\n{SIX_LINES}"));
+    let folder = folder.with("client", "s3cret");
+    assert_eq!(folder.run(&["keygen", "--output", "key"]).status(), 0);
+    let key = fs::read_to_string(folder.0.join("key")).unwrap();
+    assert_eq!(
+        fs::metadata(folder.0.join("key")).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let again = folder.run(&["keygen", "--output", "key"]);
+    assert!(again.status() == 1 && again.complains().contains("cannot write key"));
+    assert_eq!(fs::read_to_string(folder.0.join("key")).unwrap(), key);
+    assert_eq!(folder.run(&["check", "--config", "keys.toml"]).status(), 0);
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    let folder = Folder::new();
+    let help = folder.run(&["--help"]);
+    assert!(help.status() == 0 && help.says().contains("Exit status:") && help.says().contains("check"));
+    let version = folder.run(&["--version"]);
+    assert!(version.status() == 0 && version.says().starts_with("vestibule "));
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_a_no() {
+    for arguments in [
+        &[][..],
+        &["serve"],
+        &["run"],
+        &["check", "--config"],
+        &["check", "--confg", "x"],
+    ] {
+        assert_eq!(Folder::new().run(arguments).status(), 2, "{arguments:?}");
+    }
+}

@@ -1,6 +1,15 @@
 //! The protocol's messages, one file each: the request and its response side by side. Pure.
 
+pub mod access_token;
+pub mod answer;
 pub mod authorization;
 pub mod client;
+pub mod discovery;
+pub mod id_token;
+pub mod introspection;
+pub mod jwks;
 pub mod jwt;
+pub mod logout;
+mod registered;
 pub mod token;
+pub mod userinfo;

@@ -1,0 +1,124 @@
+//! Access tokens, as the resource server reads them (RFC 9068 §4, RFC 7662 §2.2).
+
+use std::time::Duration;
+
+use super::{introspection::Introspected, jwt, registered};
+use crate::{
+    identity::{Claims, Issuer, Scopes, Subject, TokenError},
+    time::Timestamp,
+};
+
+/// What every access token of a provider must fulfil.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub issuer: Issuer,
+    /// One of them must be in the token's `aud`.
+    pub audiences: Vec<String>,
+    /// In lower case and without `application/`; `None`: any that is not another kind of token.
+    pub kind: Option<String>,
+    pub clock_skew: Duration,
+}
+
+/// An access token whose every claim was checked, as far as time does not change it.
+#[derive(Clone, Debug)]
+pub struct AccessToken {
+    pub subject: Subject,
+    pub scopes: Scopes,
+    pub claims: Claims,
+    /// `None` where the authorization server did not say, which only introspection may.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Other kinds of tokens, which an authorization server signs with the same keys (RFC 8725 §3.11).
+const OTHER_KINDS: [&str; 6] = [
+    "logout+jwt",
+    "dpop+jwt",
+    "token-introspection+jwt",
+    "secevent+jwt",
+    "oauth-authz-req+jwt",
+    "client-authentication+jwt",
+];
+
+/// The claims that the profile requires (RFC 9068 §2.2).
+const PROFILE: [&str; 3] = ["client_id", "iat", "jti"];
+
+/// Checks the claims of a JWT whose signature is good.
+pub fn from_jwt(token: jwt::Verified, rules: &Rules, now: Timestamp) -> Result<AccessToken, TokenError> {
+    let kind = token.kind();
+    match (&rules.kind, kind.as_deref()) {
+        (Some(expected), Some(kind)) if expected == kind => {}
+        (Some(_), _) => return Err(TokenError::Type),
+        (None, Some(kind)) if OTHER_KINDS.contains(&kind) => return Err(TokenError::Type),
+        (None, _) => {}
+    }
+    let claims = token.claims;
+    registered::issued_by(&claims, rules.issuer.as_str())?;
+    let expires_at = registered::lifetime(&claims, rules.clock_skew, now)?;
+    for_this_place(&claims, rules)?;
+    registered::unbound(&claims)?;
+    // An ID token is for the client and opens nothing, also where no `typ` tells it apart.
+    if claims.member("nonce").is_some() || claims.member("at_hash").is_some() {
+        return Err(TokenError::Type);
+    }
+    if rules.kind.as_deref() == Some("at+jwt") {
+        for name in PROFILE {
+            claims.member(name).ok_or(TokenError::Claim(name))?;
+        }
+    }
+    Ok(AccessToken {
+        subject: registered::subject(&claims)?,
+        scopes: registered::scopes(&claims)?,
+        expires_at: Some(expires_at),
+        claims,
+    })
+}
+
+/// Checks what introspection said: each claim where it is there, since the server has vouched for the token.
+pub fn from_introspection(answer: Introspected, rules: &Rules, now: Timestamp) -> Result<AccessToken, TokenError> {
+    let Introspected::Active(claims) = answer else {
+        return Err(TokenError::Inactive);
+    };
+    if claims.member("iss").is_some() {
+        registered::issued_by(&claims, rules.issuer.as_str())?;
+    }
+    if claims.member("aud").is_some() {
+        for_this_place(&claims, rules)?;
+    }
+    let expires_at = registered::date(&claims, "exp", now)?;
+    // The answer is from this very moment, so no skew excuses it (RFC 7662 §4).
+    if expires_at.is_some_and(|end| end <= now) {
+        return Err(TokenError::Expired);
+    }
+    registered::begun(&claims, rules.clock_skew, now)?;
+    registered::unbound(&claims)?;
+    match claims
+        .member("token_type")
+        .map(|kind| kind.as_str().unwrap_or("").to_ascii_lowercase())
+    {
+        None => {}
+        Some(kind) if kind == "bearer" || kind == "access_token" => {}
+        Some(_) => return Err(TokenError::Type),
+    }
+    // A token of a client that acts for nobody but itself may have no `sub`.
+    let subject = match claims.member("sub") {
+        Some(_) => registered::subject(&claims)?,
+        None => claims
+            .text("client_id")
+            .and_then(Subject::new)
+            .ok_or(TokenError::Claim("sub"))?,
+    };
+    Ok(AccessToken {
+        subject,
+        scopes: registered::scopes(&claims)?,
+        claims,
+        expires_at,
+    })
+}
+
+fn for_this_place(claims: &Claims, rules: &Rules) -> Result<(), TokenError> {
+    let audiences = registered::audiences(claims)?;
+    match rules.audiences.iter().any(|ours| audiences.contains(&ours.as_str())) {
+        true => Ok(()),
+        false => Err(TokenError::Audience),
+    }
+}

@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) enum Renewal {
     Renewed(Arc<Login>),
-    /// The provider refused the refresh token: the session is over (RFC 6749 §5.2).
+    /// The provider refused the refresh token, or now speaks of somebody else: the session is over.
     Ended,
     /// Nobody knows; the session lives on (N-038).
     Failed(ProviderError),
@@ -59,10 +59,8 @@ impl Renewals {
         let refresh = async move {
             let renewal = match provider.refresh(&login, now).await {
                 Ok(login) => Renewal::Renewed(Arc::new(login)),
-                Err(ProviderError::Refused { .. }) => Renewal::Ended,
-                Err(error @ (ProviderError::Unavailable { .. } | ProviderError::Nonsense { .. })) => {
-                    Renewal::Failed(error)
-                }
+                Err(error) if error.ends_session() => Renewal::Ended,
+                Err(error) => Renewal::Failed(error),
             };
             Outcome { renewal, at: now }
         };

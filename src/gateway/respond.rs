@@ -213,7 +213,9 @@ fn provider_error(error: &ProviderError) -> Notice {
     match error {
         ProviderError::Unavailable { .. } => unavailable(),
         ProviderError::Nonsense { .. } => nonsense(),
-        ProviderError::Refused { code, .. } if code == "invalid_grant" => start_again(),
+        ProviderError::Refused {
+            code: "invalid_grant", ..
+        } => start_again(),
         ProviderError::Refused { .. } => nonsense(),
     }
 }

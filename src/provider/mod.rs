@@ -1,119 +1,38 @@
 //! An authorization server over the wire: discovery, keys, tokens and introspection, with their caches.
 
+mod bearer;
+mod kept;
+pub mod settings;
 pub mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc};
 
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+
+pub use self::settings::{BearerKind, BearerSettings, CallLimits, EndpointOverrides, Settings, UseUserinfo};
+use self::{
+    bearer::Bearer,
+    kept::Kept,
+    transport::{HttpTransport, Transport},
+};
 use crate::{
-    identity::{ClaimNames, ClaimPath, Identity, Issuer, ProviderId, Scopes, TokenError},
+    identity::{ClaimNames, Identity, ProviderId, TokenError},
     oauth::{
-        authorization::{CodeGrant, LoginSecrets, PendingLogin},
-        client::ClientRegistration,
-        jwt::Algorithm,
-        token::Login,
+        answer::AnswerError,
+        authorization::{AuthorizationRequest, CodeGrant, LoginSecrets, PendingLogin},
+        discovery::{self, Metadata},
+        id_token,
+        jwks::KeySet,
+        jwt::{self, Algorithm, Unverified},
+        logout,
+        token::{self, Login, TokenResponse},
+        userinfo,
     },
-    secret::Secret,
+    secret::{FingerprintKey, Secret},
     telemetry::Metrics,
     time::Timestamp,
-    trust::TrustRoots,
 };
-
-/// One `[provider.NAME]` table.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub id: ProviderId,
-    pub display_name: String,
-    pub issuer: Issuer,
-    pub client: ClientRegistration,
-    pub scopes: Scopes,
-    /// Added to every authorization request, none of the protocol's own parameters.
-    pub authorization_params: Vec<(String, String)>,
-    /// Absent: RS256, PS256, ES256 and EdDSA, as far as the metadata lists them.
-    pub id_token_algorithms: Option<Vec<Algorithm>>,
-    /// For a token response without `expires_in`.
-    pub assumed_token_lifetime: Duration,
-    /// How far the clocks may differ when an ID token is checked.
-    pub clock_skew: Duration,
-    pub claim_names: ClaimNames,
-    pub userinfo: UseUserinfo,
-    /// What routes ask of an identity: fetched from userinfo where the ID token lacks it.
-    pub wanted_claims: Vec<ClaimPath>,
-    /// Endpoints of the file win over those of the metadata.
-    pub endpoints: EndpointOverrides,
-    pub bearer: Option<BearerSettings>,
-    pub trust: TrustRoots,
-    pub limits: CallLimits,
-}
-
-/// When the userinfo endpoint is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UseUserinfo {
-    /// When the ID token lacks a wanted claim.
-    #[default]
-    Auto,
-    Always,
-    Never,
-}
-
-/// Endpoints that the file gives explicitly; absolute URLs, https or loopback.
-#[derive(Clone, Debug, Default)]
-pub struct EndpointOverrides {
-    pub authorization: Option<String>,
-    pub token: Option<String>,
-    pub userinfo: Option<String>,
-    pub introspection: Option<String>,
-    pub revocation: Option<String>,
-    pub end_session: Option<String>,
-    pub jwks_uri: Option<String>,
-}
-
-/// One `[provider.NAME.bearer]` table.
-#[derive(Clone, Debug)]
-pub struct BearerSettings {
-    pub kind: BearerKind,
-    /// Not empty: one of them must be in the token's `aud`.
-    pub audiences: Vec<String>,
-    pub algorithms: Vec<Algorithm>,
-    /// `None`: any that is not another kind of token (RFC 8725 §3.11).
-    pub typ: Option<String>,
-    pub clock_skew: Duration,
-    pub cache_ttl: Duration,
-    pub negative_ttl: Duration,
-    /// How many tokens each cache keeps.
-    pub cache_entries: u64,
-}
-
-/// How an access token is checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BearerKind {
-    Jwt,
-    Introspection,
-    /// A JWT by the provider's keys, anything else by introspection.
-    #[default]
-    Auto,
-}
-
-/// Limits of each call to the provider.
-#[derive(Clone, Copy, Debug)]
-pub struct CallLimits {
-    pub connect: Duration,
-    /// From the first byte sent to the last byte read.
-    pub total: Duration,
-    /// Calls under way at once; `4 ×` as many may wait.
-    pub concurrency: usize,
-    pub response_bytes: usize,
-}
-
-impl Default for CallLimits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            total: Duration::from_secs(5),
-            concurrency: 16,
-            response_bytes: 1024 * 1024,
-        }
-    }
-}
 
 /// What a provider did instead of answering.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -126,7 +45,23 @@ pub enum ProviderError {
     Nonsense { provider: ProviderId, reason: String },
     /// It refused the grant (RFC 6749 §5.2): `invalid_grant` and its kin.
     #[error("{provider} refused: {code}")]
-    Refused { provider: ProviderId, code: String },
+    Refused { provider: ProviderId, code: &'static str },
+}
+
+/// The code of a refresh that yielded somebody else, or a login that is not good (OIDC Core §12.2).
+const OTHER_LOGIN: &str = "other_login";
+
+impl ProviderError {
+    /// Whether a refresh that ends like this ends the session; an outage never does (N-038, N-050).
+    pub fn ends_session(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: "invalid_grant" | OTHER_LOGIN,
+                ..
+            }
+        )
+    }
 }
 
 /// What became of a bearer token.
@@ -141,21 +76,32 @@ pub enum BearerError {
 }
 
 /// All configured providers.
-pub struct Providers;
+#[derive(Debug)]
+pub struct Providers {
+    providers: Vec<Arc<Provider>>,
+    fingerprints: FingerprintKey,
+}
 
 impl Providers {
     /// # Errors
     /// When a TLS configuration cannot be made.
-    pub fn new(_settings: Vec<Settings>, _metrics: Arc<Metrics>) -> Result<Self, rustls::Error> {
-        unimplemented!()
+    pub fn new(settings: Vec<Settings>, metrics: Arc<Metrics>) -> Result<Self, rustls::Error> {
+        let open = |settings: Settings| {
+            let transport = HttpTransport::new(&settings.trust, settings.limits)?;
+            Ok(Arc::new(Provider::new(settings, Box::new(transport), metrics.clone())))
+        };
+        Ok(Self {
+            providers: settings.into_iter().map(open).collect::<Result<_, rustls::Error>>()?,
+            fingerprints: FingerprintKey::random(),
+        })
     }
 
-    pub fn by_id(&self, _id: &ProviderId) -> Option<&Arc<Provider>> {
-        unimplemented!()
+    pub fn by_id(&self, id: &ProviderId) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| provider.id() == id)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Provider>> {
-        [].iter()
+        self.providers.iter()
     }
 
     /// Who presents this token, as one of the `allowed` providers says.
@@ -164,60 +110,362 @@ impl Providers {
     /// each provider that introspects, in order.
     pub async fn authenticate_bearer(
         &self,
-        _allowed: &[ProviderId],
-        _token: &str,
-        _now: Timestamp,
+        allowed: &[ProviderId],
+        token: &str,
+        now: Timestamp,
     ) -> Result<Arc<Identity>, BearerError> {
-        unimplemented!()
+        if token.len() > jwt::MAX_LENGTH {
+            return Err(TokenError::TooLong.into());
+        }
+        let fingerprint = self.fingerprints.of(&[token.as_bytes()]);
+        let candidates: Vec<_> = allowed
+            .iter()
+            .filter_map(|id| self.by_id(id))
+            .filter_map(|provider| Some((provider, provider.bearer.as_ref()?)))
+            .collect();
+        let mut known = candidates
+            .iter()
+            .filter_map(|(provider, _)| provider.remembers_jwt(&fingerprint, now));
+        if let Some(verdict) = known.next() {
+            return verdict;
+        }
+        let is_jwt = Unverified::looks_like(token);
+        if is_jwt
+            && candidates.iter().any(|(_, bearer)| bearer.reads_jwts())
+            && let Some((provider, bearer)) = bearer::issuer_of(token, &candidates)?
+        {
+            return provider.verify_jwt(bearer, token, fingerprint, now).await;
+        }
+        let mut verdict = Err(BearerError::Token(TokenError::UnknownIssuer));
+        for (provider, bearer) in candidates.iter().filter(|(_, bearer)| bearer.introspects(is_jwt)) {
+            let answer = provider.introspect(bearer, token, fingerprint, now).await;
+            match (&verdict, &answer) {
+                (_, Ok(_)) => return answer,
+                // Who could not be asked might have known the token.
+                (Err(BearerError::Provider(_)), _) => {}
+                (_, Err(_)) => verdict = answer,
+            }
+        }
+        verdict
     }
 }
 
 /// One authorization server.
-pub struct Provider;
+#[derive(Debug)]
+pub struct Provider {
+    settings: Settings,
+    endpoints: Endpoints,
+    transport: Box<dyn Transport>,
+    metrics: Arc<Metrics>,
+    metadata: Kept<Metadata>,
+    keys: Kept<KeySet>,
+    bearer: Option<Bearer>,
+}
+
+/// The endpoints that the file gives.
+#[derive(Debug)]
+struct Endpoints {
+    authorization: Option<url::Url>,
+    token: Option<Uri>,
+    userinfo: Option<Uri>,
+    introspection: Option<Uri>,
+    end_session: Option<url::Url>,
+    jwks: Option<Uri>,
+}
+
+impl Endpoints {
+    fn of(overrides: &EndpointOverrides) -> Self {
+        let url = |endpoint: &Option<String>| discovery::trustworthy(endpoint.as_ref()?);
+        Self {
+            authorization: url(&overrides.authorization),
+            token: discovery::uri(url(&overrides.token)),
+            userinfo: discovery::uri(url(&overrides.userinfo)),
+            introspection: discovery::uri(url(&overrides.introspection)),
+            end_session: url(&overrides.end_session),
+            jwks: discovery::uri(url(&overrides.jwks_uri)),
+        }
+    }
+}
+
+/// Signatures of ID tokens that are taken where the file does not say.
+const ID_TOKEN_ALGORITHMS: [Algorithm; 4] = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
 
 impl Provider {
+    fn new(settings: Settings, transport: Box<dyn Transport>, metrics: Arc<Metrics>) -> Self {
+        let bearer = settings.bearer.clone();
+        Self {
+            endpoints: Endpoints::of(&settings.endpoints),
+            metadata: Kept::new(settings.id.clone()),
+            keys: Kept::new(settings.id.clone()),
+            bearer: bearer.map(|bearer| Bearer::new(bearer, settings.issuer.clone())),
+            transport,
+            metrics,
+            settings,
+        }
+    }
+
     pub fn id(&self) -> &ProviderId {
-        unimplemented!()
+        &self.settings.id
     }
 
     pub fn display_name(&self) -> &str {
-        unimplemented!()
+        &self.settings.display_name
     }
 
     pub fn claim_names(&self) -> &ClaimNames {
-        unimplemented!()
+        &self.settings.claim_names
     }
 
     /// Where to send the browser, and what to remember until it returns (RFC 6749 §4.1.1, RFC 7636 §4.3).
+    ///
+    /// # Errors
+    /// When the provider's metadata cannot be had, or it does not do PKCE with S256 (RFC 9700 §2.1.1).
     pub async fn authorization_request(
         self: &Arc<Self>,
-        _secrets: LoginSecrets,
-        _redirect_uri: String,
-        _return_to: String,
-        _now: Timestamp,
+        secrets: LoginSecrets,
+        redirect_uri: String,
+        return_to: String,
+        now: Timestamp,
     ) -> Result<(String, PendingLogin), ProviderError> {
-        unimplemented!()
+        let metadata = self.metadata(now).await?;
+        if metadata.refuses_s256 {
+            return Err(self.nonsense("it does not offer PKCE with S256"));
+        }
+        let endpoint = self
+            .endpoints
+            .authorization
+            .as_ref()
+            .or(metadata.authorization_endpoint.as_ref());
+        let request = AuthorizationRequest {
+            provider: &self.settings.id,
+            issuer: &self.settings.issuer,
+            client_id: &self.settings.client.client_id,
+            endpoint: endpoint.ok_or_else(|| self.nonsense("it has no authorization endpoint"))?,
+            scopes: &self.settings.scopes,
+            parameters: &self.settings.authorization_params,
+            redirect_uri,
+            return_to,
+            response_names_issuer: metadata.response_names_issuer,
+        };
+        Ok(request.begin(secrets, now))
     }
 
     /// Redeems an authorization code, checks the ID token, and asks userinfo where needed (OIDC Core §3.1.3).
-    pub async fn redeem(self: &Arc<Self>, _grant: CodeGrant, _now: Timestamp) -> Result<Login, ProviderError> {
-        unimplemented!()
+    ///
+    /// Runs to its end even when nobody waits any more, for a code that was sent is spent.
+    pub async fn redeem(self: &Arc<Self>, grant: CodeGrant, now: Timestamp) -> Result<Login, ProviderError> {
+        let provider = self.clone();
+        let task = tokio::spawn(async move { provider.redeem_here(&grant, now).await });
+        task.await
+            .unwrap_or_else(|_| Err(self.unavailable("the login was cut short")))
+    }
+
+    async fn redeem_here(self: &Arc<Self>, grant: &CodeGrant, now: Timestamp) -> Result<Login, ProviderError> {
+        let metadata = self.metadata(now).await?;
+        let endpoint = self.token_endpoint(&metadata)?;
+        let answer = self
+            .call("token", grant.request(endpoint, &self.settings.client))
+            .await?;
+        let tokens = TokenResponse::read(&answer).map_err(|error| self.trouble(error))?;
+        let rules = self.id_token_rules(&metadata);
+        let lifetime = self.settings.assumed_token_lifetime;
+        let login = self
+            .with_keys(now, |keys| grant.finish(&tokens, &rules, keys, lifetime, now))
+            .await?;
+        let login = login.map_err(|error| self.nonsense(format!("the ID token is not good: {error}")))?;
+        self.completed(login, &metadata).await
     }
 
     /// Uses a refresh token (RFC 6749 §6, OIDC Core §12). The new login keeps what the answer left out.
-    pub async fn refresh(self: &Arc<Self>, _login: &Login, _now: Timestamp) -> Result<Login, ProviderError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// [`ProviderError::ends_session`] tells whether the session is over.
+    pub async fn refresh(self: &Arc<Self>, login: &Login, now: Timestamp) -> Result<Login, ProviderError> {
+        let Some(refresh_token) = &login.refresh_token else {
+            return Err(self.nonsense("there is no refresh token"));
+        };
+        let metadata = self.metadata(now).await?;
+        let request = token::refresh_request(self.token_endpoint(&metadata)?, &self.settings.client, refresh_token);
+        let answer = self.call("refresh", request).await?;
+        let tokens = TokenResponse::read(&answer).map_err(|error| self.trouble(error))?;
+        let rules = self.id_token_rules(&metadata);
+        let lifetime = self.settings.assumed_token_lifetime;
+        let renew = |keys: &KeySet| token::refreshed(login, tokens.clone(), &rules, keys, lifetime, now);
+        // Most answers to a refresh carry no ID token, and then no key is needed.
+        let renewed = match &tokens.id_token {
+            None => renew(&KeySet::default()),
+            Some(_) => self.with_keys(now, renew).await?,
+        };
+        renewed.map_err(|error| {
+            tracing::warn!(provider = %self.id(), %error, "the ID token of a refresh is not good");
+            self.refused(OTHER_LOGIN)
+        })
     }
 
     /// Where the browser goes to end its session at the provider; `None` where the provider offers no such page or
     /// cannot be reached: signing out here never depends on it (OIDC RP-Initiated Logout §2).
     pub async fn end_session_url(
         self: &Arc<Self>,
-        _id_token_hint: Option<&Secret>,
-        _post_logout_redirect_uri: &str,
-        _state: &str,
-        _now: Timestamp,
+        id_token_hint: Option<&Secret>,
+        post_logout_redirect_uri: &str,
+        state: &str,
+        now: Timestamp,
     ) -> Option<String> {
-        unimplemented!()
+        let client_id = &self.settings.client.client_id;
+        let at = |endpoint| logout::url(endpoint, client_id, id_token_hint, post_logout_redirect_uri, state);
+        if let Some(endpoint) = &self.endpoints.end_session {
+            return Some(at(endpoint));
+        }
+        let metadata = self.metadata(now).await.ok()?;
+        metadata.end_session_endpoint.as_ref().map(at)
+    }
+
+    /// With what userinfo adds, where something is missing or the file asks for it.
+    async fn completed(&self, mut login: Login, metadata: &Metadata) -> Result<Login, ProviderError> {
+        let lacks = || {
+            self.settings
+                .wanted_claims
+                .iter()
+                .any(|claim| login.claims.at(claim).is_none())
+        };
+        let wanted = match self.settings.userinfo {
+            UseUserinfo::Never => false,
+            UseUserinfo::Always => true,
+            UseUserinfo::Auto => lacks(),
+        };
+        let endpoint = self.endpoints.userinfo.as_ref().or(metadata.userinfo_endpoint.as_ref());
+        let Some(endpoint) = endpoint.filter(|_| wanted) else {
+            return Ok(login);
+        };
+        let request = userinfo::request(endpoint, &login.access_token).map_err(|error| self.trouble(error))?;
+        let answer = self.call("userinfo", request).await?;
+        let claims = userinfo::read(&answer, &login.subject).map_err(|error| match error {
+            // Our own credentials are not asked for here: it is the token that it just gave.
+            AnswerError::Credentials => self.nonsense("userinfo refuses the access token"),
+            error => self.trouble(error),
+        })?;
+        login.claims.fill_from(claims);
+        Ok(login)
+    }
+
+    async fn with_keys<L>(
+        self: &Arc<Self>,
+        now: Timestamp,
+        check: impl Fn(&KeySet) -> Result<L, TokenError>,
+    ) -> Result<Result<L, TokenError>, ProviderError> {
+        let keys = self.keys(now).await?;
+        let checked = check(&keys);
+        if !matches!(checked, Err(TokenError::UnknownKey)) {
+            return Ok(checked);
+        }
+        match self.keys_newer_than(&keys, now).await {
+            Some(newer) => Ok(check(&*newer?)),
+            None => Ok(checked),
+        }
+    }
+
+    fn id_token_rules(&self, metadata: &Metadata) -> id_token::Rules {
+        let offered = |algorithm: &Algorithm| match &metadata.id_token_algorithms {
+            Some(offered) => offered.contains(algorithm),
+            None => true,
+        };
+        let algorithms = match &self.settings.id_token_algorithms {
+            Some(algorithms) => algorithms.clone(),
+            None => ID_TOKEN_ALGORITHMS.into_iter().filter(offered).collect(),
+        };
+        id_token::Rules {
+            issuer: self.settings.issuer.clone(),
+            client_id: self.settings.client.client_id.clone(),
+            algorithms,
+            clock_skew: self.settings.clock_skew,
+        }
+    }
+
+    fn token_endpoint<'a>(&'a self, metadata: &'a Metadata) -> Result<&'a Uri, ProviderError> {
+        let endpoint = self.endpoints.token.as_ref().or(metadata.token_endpoint.as_ref());
+        endpoint.ok_or_else(|| self.nonsense("it has no token endpoint"))
+    }
+
+    async fn metadata(self: &Arc<Self>, now: Timestamp) -> Result<Arc<Metadata>, ProviderError> {
+        self.metadata.current(now, self.clone().discover()).await
+    }
+
+    /// Tries each place where the metadata may be; the first that has it wins.
+    async fn discover(self: Arc<Self>) -> Result<Metadata, ProviderError> {
+        let mut error = self.unavailable("its issuer is not a URL");
+        for request in discovery::requests(&self.settings.issuer) {
+            let answer = self.call("discovery", request).await?;
+            match Metadata::read(&answer, &self.settings.issuer) {
+                Ok(metadata) => return Ok(metadata),
+                Err(reason) => error = self.unavailable(reason),
+            }
+        }
+        tracing::warn!(provider = %self.id(), %error, "no metadata");
+        Err(error)
+    }
+
+    async fn keys(self: &Arc<Self>, now: Timestamp) -> Result<Arc<KeySet>, ProviderError> {
+        self.keys.current(now, self.clone().fetch_keys(now)).await
+    }
+
+    async fn keys_newer_than(
+        self: &Arc<Self>,
+        seen: &Arc<KeySet>,
+        now: Timestamp,
+    ) -> Option<Result<Arc<KeySet>, ProviderError>> {
+        self.keys.newer(seen, now, self.clone().fetch_keys(now)).await
+    }
+
+    async fn fetch_keys(self: Arc<Self>, now: Timestamp) -> Result<KeySet, ProviderError> {
+        let endpoint = match &self.endpoints.jwks {
+            Some(endpoint) => endpoint.clone(),
+            None => {
+                let endpoint = self.metadata(now).await?.jwks_uri.clone();
+                endpoint.ok_or_else(|| self.unavailable("it has no jwks_uri"))?
+            }
+        };
+        let answer = self.call("keys", KeySet::request(&endpoint)).await?;
+        KeySet::read(&answer).map_err(|error| self.unavailable(error))
+    }
+
+    async fn call(&self, name: &'static str, request: Request<Bytes>) -> Result<Response<Bytes>, ProviderError> {
+        let answer = self.transport.send(request).await;
+        answer.map_err(|error| {
+            tracing::warn!(provider = %self.id(), call = name, %error, "the provider does not answer");
+            self.unavailable(error)
+        })
+    }
+
+    /// What the token endpoint's failure means to whoever waits for a login.
+    fn trouble(&self, error: AnswerError) -> ProviderError {
+        match error {
+            AnswerError::Overloaded(_) | AnswerError::Credentials => {
+                tracing::warn!(provider = %self.id(), %error, "the provider cannot be used");
+                self.unavailable(error)
+            }
+            AnswerError::Refused(code) => self.refused(code),
+            AnswerError::Nonsense(_) | AnswerError::Unexpected(_) => self.nonsense(error),
+        }
+    }
+
+    fn unavailable(&self, reason: impl Display) -> ProviderError {
+        ProviderError::Unavailable {
+            provider: self.settings.id.clone(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn nonsense(&self, reason: impl Display) -> ProviderError {
+        ProviderError::Nonsense {
+            provider: self.settings.id.clone(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn refused(&self, code: &'static str) -> ProviderError {
+        ProviderError::Refused {
+            provider: self.settings.id.clone(),
+            code,
+        }
     }
 }

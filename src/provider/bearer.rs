@@ -1,0 +1,262 @@
+//! Access tokens: checked once, remembered as evidence, and judged anew at every use (I11).
+
+use std::{sync::Arc, time::Duration};
+
+use moka::{future, sync};
+
+use super::{
+    BearerError, Provider, ProviderError,
+    settings::{BearerKind, BearerSettings},
+};
+use crate::{
+    identity::{ClaimNames, Identity, Issuer, Proof, TokenError},
+    oauth::{
+        access_token::{self, AccessToken},
+        introspection,
+        jwks::KeySet,
+        jwt::Unverified,
+    },
+    secret::Fingerprint,
+    time::Timestamp,
+};
+
+/// What is known of a token.
+#[derive(Clone, Debug)]
+enum Evidence {
+    Good(Arc<Identity>),
+    Bad(TokenError),
+    /// Nobody could be asked. Kept for a moment, so that those who wait do not all ask again.
+    Unknown(ProviderError),
+}
+
+#[derive(Clone, Debug)]
+struct Remembered {
+    evidence: Evidence,
+    /// Not used at this time or later, whatever the cache's own clock says.
+    until: Timestamp,
+}
+
+/// How tokens of one provider are checked, and what is remembered of them.
+#[derive(Debug)]
+pub(super) struct Bearer {
+    settings: BearerSettings,
+    rules: access_token::Rules,
+    signed: sync::Cache<Fingerprint, Remembered>,
+    introspected: future::Cache<Fingerprint, Remembered>,
+}
+
+const UNKNOWN_TTL: Duration = Duration::from_secs(1);
+
+impl Bearer {
+    pub(super) fn new(settings: BearerSettings, issuer: Issuer) -> Self {
+        let rules = access_token::Rules {
+            issuer,
+            audiences: settings.audiences.clone(),
+            kind: settings.typ.as_ref().map(|kind| kind.to_ascii_lowercase()),
+            clock_skew: settings.clock_skew,
+        };
+        let ttl = settings.cache_ttl.max(settings.negative_ttl).max(UNKNOWN_TTL);
+        Self {
+            rules,
+            signed: sync::Cache::builder()
+                .max_capacity(settings.cache_entries)
+                .time_to_live(ttl)
+                .build(),
+            introspected: future::Cache::builder()
+                .max_capacity(settings.cache_entries)
+                .time_to_live(ttl)
+                .build(),
+            settings,
+        }
+    }
+
+    pub(super) fn reads_jwts(&self) -> bool {
+        matches!(self.settings.kind, BearerKind::Jwt | BearerKind::Auto)
+    }
+
+    pub(super) fn introspects(&self, looks_like_jwt: bool) -> bool {
+        match self.settings.kind {
+            BearerKind::Introspection => true,
+            BearerKind::Auto => !looks_like_jwt,
+            BearerKind::Jwt => false,
+        }
+    }
+
+    fn good(&self, identity: Identity, now: Timestamp) -> Remembered {
+        let until = now.plus(self.settings.cache_ttl).min(identity.expires_at);
+        Remembered {
+            evidence: Evidence::Good(Arc::new(identity)),
+            until,
+        }
+    }
+
+    fn bad(&self, error: TokenError, now: Timestamp) -> Remembered {
+        Remembered {
+            evidence: Evidence::Bad(error),
+            until: now.plus(self.settings.negative_ttl),
+        }
+    }
+
+    fn judged(&self, token: Result<AccessToken, TokenError>, provider: &Provider, now: Timestamp) -> Remembered {
+        match token {
+            Ok(token) => self.good(self.identity(token, provider, now), now),
+            Err(error) => self.bad(error, now),
+        }
+    }
+
+    fn identity(&self, token: AccessToken, provider: &Provider, now: Timestamp) -> Identity {
+        let names: &ClaimNames = provider.claim_names();
+        // A token whose end nobody told is asked about again; a skew that excuses its end excuses its use.
+        let expires_at = match token.expires_at {
+            Some(end) => end.plus(self.settings.clock_skew),
+            None => now.plus(self.settings.cache_ttl),
+        };
+        Identity {
+            provider: provider.id().clone(),
+            issuer: self.rules.issuer.clone(),
+            subject: token.subject,
+            proof: Proof::AccessToken,
+            username: names.username(&token.claims),
+            email: names.email(&token.claims, now),
+            groups: names.groups(&token.claims),
+            scopes: token.scopes,
+            claims: token.claims,
+            expires_at,
+        }
+    }
+}
+
+impl Remembered {
+    fn unknown(error: ProviderError, now: Timestamp) -> Self {
+        Self {
+            evidence: Evidence::Unknown(error),
+            until: now.plus(UNKNOWN_TTL),
+        }
+    }
+
+    fn verdict(self) -> Result<Arc<Identity>, BearerError> {
+        match self.evidence {
+            Evidence::Good(identity) => Ok(identity),
+            Evidence::Bad(error) => Err(BearerError::Token(error)),
+            Evidence::Unknown(error) => Err(BearerError::Provider(error)),
+        }
+    }
+}
+
+impl Provider {
+    /// What is known of a signed token from an earlier request.
+    pub(super) fn remembers_jwt(
+        &self,
+        fingerprint: &Fingerprint,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Identity>, BearerError>> {
+        let remembered = self.bearer.as_ref()?.signed.get(fingerprint)?;
+        (now < remembered.until).then(|| remembered.verdict())
+    }
+
+    /// Checks a token that says that this provider signed it.
+    ///
+    /// # Errors
+    /// `Provider` when its keys cannot be had.
+    pub(super) async fn verify_jwt(
+        self: &Arc<Self>,
+        bearer: &Bearer,
+        token: &str,
+        fingerprint: Fingerprint,
+        now: Timestamp,
+    ) -> Result<Arc<Identity>, BearerError> {
+        let keys = self.keys(now).await?;
+        let mut checked = self.checked(bearer, token, &keys, now);
+        if matches!(checked, Err(TokenError::UnknownKey)) {
+            match self.keys_newer_than(&keys, now).await {
+                Some(newer) => {
+                    let newer = newer?;
+                    checked = self.checked(bearer, token, &newer, now);
+                }
+                None => return Err(TokenError::UnknownKey.into()),
+            }
+        }
+        let unknown_key = matches!(checked, Err(TokenError::UnknownKey));
+        let judged = bearer.judged(checked, self, now);
+        // The key may be published at any moment, so nothing is held against such a token.
+        if !unknown_key {
+            bearer.signed.insert(fingerprint, judged.clone());
+        }
+        judged.verdict()
+    }
+
+    fn checked(&self, bearer: &Bearer, token: &str, keys: &KeySet, now: Timestamp) -> Result<AccessToken, TokenError> {
+        let verified = Unverified::read(token)?.verify(keys, &bearer.settings.algorithms)?;
+        access_token::from_jwt(verified, &bearer.rules, now)
+    }
+
+    /// Asks the provider, once however many want to know; the call outlives whoever asked first (I18).
+    pub(super) async fn introspect(
+        self: &Arc<Self>,
+        bearer: &Bearer,
+        token: &str,
+        fingerprint: Fingerprint,
+        now: Timestamp,
+    ) -> Result<Arc<Identity>, BearerError> {
+        if let Some(remembered) = bearer.introspected.get(&fingerprint).await
+            && now < remembered.until
+        {
+            return remembered.verdict();
+        }
+        let (provider, answers, token) = (self.clone(), bearer.introspected.clone(), token.to_owned());
+        let task = tokio::spawn(async move {
+            let stale = |remembered: &Remembered| remembered.until <= now;
+            let answer = provider.introspected(&token, now);
+            answers
+                .entry(fingerprint)
+                .or_insert_with_if(answer, stale)
+                .await
+                .into_value()
+        });
+        match task.await {
+            Ok(remembered) => remembered.verdict(),
+            Err(_) => Err(self.unavailable("the call was cut short").into()),
+        }
+    }
+
+    async fn introspected(self: &Arc<Self>, token: &str, now: Timestamp) -> Remembered {
+        let Some(bearer) = &self.bearer else {
+            return Remembered::unknown(self.unavailable("it checks no tokens"), now);
+        };
+        match self.ask_about(token, now).await {
+            Ok(answer) => bearer.judged(access_token::from_introspection(answer, &bearer.rules, now), self, now),
+            Err(error) => Remembered::unknown(error, now),
+        }
+    }
+
+    async fn ask_about(
+        self: &Arc<Self>,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<introspection::Introspected, ProviderError> {
+        let endpoint = match &self.endpoints.introspection {
+            Some(endpoint) => endpoint.clone(),
+            None => {
+                let endpoint = self.metadata(now).await?.introspection_endpoint.clone();
+                endpoint.ok_or_else(|| self.unavailable("it has no introspection endpoint"))?
+            }
+        };
+        let request = introspection::request(&endpoint, &self.settings.client, token);
+        let answer = self.call("introspection", request).await?;
+        // Whatever is wrong with the answer, the token is neither good nor bad (N-089, N-090).
+        introspection::read(&answer).map_err(|error| self.unavailable(error))
+    }
+}
+
+/// The provider among those `allowed` that a token says it is from.
+pub(super) fn issuer_of<'a>(
+    token: &str,
+    candidates: &[(&'a Arc<Provider>, &'a Bearer)],
+) -> Result<Option<(&'a Arc<Provider>, &'a Bearer)>, TokenError> {
+    let unverified = Unverified::read(token)?;
+    let issuer = unverified.claimed_issuer().ok_or(TokenError::Claim("iss"))?;
+    let says = |(provider, bearer): &&(&Arc<Provider>, &Bearer)| {
+        bearer.reads_jwts() && provider.settings.issuer.as_str() == issuer
+    };
+    Ok(candidates.iter().find(says).copied())
+}

@@ -1,0 +1,4 @@
+//! Everything that is needed to try the gateway: somebody to log in at, and an application that cannot log anybody in.
+
+mod keys;
+mod site;

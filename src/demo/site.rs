@@ -19,8 +19,6 @@ use tokio::{
     time::timeout,
 };
 
-
-
 const MOST_CONNECTIONS: usize = 1_024;
 const MOST_BODY_BYTES: usize = 1024 * 1024;
 /// For a head, and for a body.
@@ -54,7 +52,9 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn serve<S: Site>(listener: TcpListener, site: Arc<S>) -> Self {
-        Self { task: Mutex::new(Some(tokio::spawn(accept(listener, site)))) }
+        Self {
+            task: Mutex::new(Some(tokio::spawn(accept(listener, site)))),
+        }
     }
 
     /// Tells the site to stop at once; the future is ready when socket and connections are closed.
@@ -102,11 +102,13 @@ async fn converse<S: Site>(stream: TcpStream, site: Arc<S>) {
 
 async fn whole<S: Site>(request: Request<Incoming>, site: Arc<S>) -> Result<Answer, http::Error> {
     let (head, body) = request.into_parts();
-    Ok(match timeout(PATIENCE, Limited::new(body, MOST_BODY_BYTES).collect()).await {
-        Ok(Ok(body)) => site.answer(Request::from_parts(head, body.to_bytes())).await,
-        Ok(Err(_)) => text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or broken\n"),
-        Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the body took too long\n"),
-    })
+    Ok(
+        match timeout(PATIENCE, Limited::new(body, MOST_BODY_BYTES).collect()).await {
+            Ok(Ok(body)) => site.answer(Request::from_parts(head, body.to_bytes())).await,
+            Ok(Err(_)) => text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or broken\n"),
+            Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the body took too long\n"),
+        },
+    )
 }
 
 /// Values of a query or of a form, in their order.
@@ -130,22 +132,31 @@ impl Parameters {
 
     /// Whether a name stands there twice, which RFC 6749 §3.1 forbids.
     pub(super) fn repeat(&self) -> bool {
-        let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "resource").collect();
+        let mut names: Vec<&str> = self
+            .0
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| *name != "resource")
+            .collect();
         names.sort_unstable();
         names.windows(2).any(|pair| pair.first() == pair.last())
     }
 }
 
 pub(super) fn text(status: StatusCode, text: &str) -> Answer {
-    with_type(status, "text/plain; charset=utf-8", text.to_owned())
+    answer(
+        status,
+        "text/plain; charset=utf-8",
+        Bytes::copy_from_slice(text.as_bytes()),
+    )
 }
 
 pub(super) fn html(status: StatusCode, html: String) -> Answer {
-    with_type(status, "text/html; charset=utf-8", html)
+    answer(status, "text/html; charset=utf-8", html.into())
 }
 
 pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
-    with_type(status, "application/json", value.to_string())
+    answer(status, "application/json", value.to_string().into())
 }
 
 /// An answer that sends a browser on, with GET.
@@ -157,10 +168,13 @@ pub(super) fn see_other(location: &str) -> Answer {
     answer
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::from(body));
+/// Any answer at all; a content type that no header can hold is left out.
+pub(super) fn answer(status: StatusCode, content_type: &str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(content_type) = HeaderValue::from_str(content_type) {
+        answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    }
     answer
 }
 

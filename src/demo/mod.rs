@@ -2,4 +2,5 @@
 
 pub mod authorization_server;
 mod keys;
+pub mod legacy_app;
 mod site;

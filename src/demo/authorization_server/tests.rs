@@ -118,7 +118,9 @@ impl Visit {
     }
 
     fn with_query<N: AsRef<str>>(&self, path: &str, parameters: &[(N, N)]) -> String {
-        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(parameters)
+            .finish();
         format!("{}?{query}", self.url(path))
     }
 

@@ -145,15 +145,18 @@ impl Office {
     }
 }
 
-/// The registered address to return to, when an ID token of ours says for whom it is registered.
+/// The registered address to return to, of the client that a good ID token or else `client_id` names.
 fn way_back(state: &State, parameters: &Parameters) -> Option<String> {
-    let hint = state.keys.read(parameters.value("id_token_hint")?)?;
-    let id = hint.get("aud")?.as_str()?;
-    if parameters.value("client_id").is_some_and(|told| told != id) {
-        return None;
-    }
+    let named = parameters.value("client_id").map(str::to_owned);
+    let id = match parameters.value("id_token_hint") {
+        Some(hint) => {
+            let audience = state.keys.read(hint)?.get("aud")?.as_str()?.to_owned();
+            Some(audience).filter(|audience| named.is_none_or(|named| named == *audience))
+        }
+        None => named,
+    }?;
     let address = parameters.value("post_logout_redirect_uri")?;
-    let known = &state.client(id)?.post_logout_redirect_uris;
+    let known = &state.client(&id)?.post_logout_redirect_uris;
     let address = known.iter().find(|known| *known == address)?;
     Some(match parameters.value("state") {
         Some(state) => {

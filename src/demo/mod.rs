@@ -52,7 +52,10 @@ impl Demo {
     pub async fn start(gateway_port: u16, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let gateway = address(gateway_port, 0)?;
         let (server, application) = (address(gateway_port, 2)?, address(gateway_port, 3)?);
-        let mut builder = AuthorizationServer::builder(clock).access_token_lifetime(ACCESS_TOKEN_LIFETIME);
+        let mut builder = AuthorizationServer::builder(clock)
+            .access_token_lifetime(ACCESS_TOKEN_LIFETIME)
+            // Hundreds of groups fit into a session's cookies once, but not in an ID token besides.
+            .claims_in_userinfo_only(&["groups"]);
         for user in users() {
             builder = builder.user(user);
         }
@@ -121,7 +124,8 @@ fn guestbook(gateway: SocketAddr) -> Client {
         redirect_uris: vec![format!("http://{gateway}/oauth2/callback")],
         post_logout_redirect_uris: vec![format!("http://{gateway}/oauth2/sign_out")],
         audience: format!("http://{gateway}"),
-        access_tokens: AccessTokenKind::Jwt,
+        // They lie in the session's cookies, and an opaque one is short.
+        access_tokens: AccessTokenKind::Opaque,
         scopes: ["openid", "profile", "email", "groups", "offline_access"]
             .map(str::to_owned)
             .to_vec(),

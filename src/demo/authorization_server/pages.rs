@@ -1,0 +1,65 @@
+//! Pages that people see here.
+
+use http::StatusCode;
+
+use crate::demo::site::{Answer, Parameters, escape, html};
+
+/// Asks for name and password, and carries the authorization request along.
+pub(super) fn login(request: &Parameters, client: &str, status: StatusCode, complaint: &str) -> Answer {
+    let carried: String = request.0.iter().map(|(name, value)| hidden(name, value)).collect();
+    let complaint = match complaint {
+        "" => String::new(),
+        complaint => format!("<p class=\"wrong\">{}</p>\n", escape(complaint)),
+    };
+    let form = format!(
+        "<p>to continue to <strong>{}</strong></p>\n{complaint}<form method=\"post\" action=\"/login\">\n{carried}\
+         <label>Name <input type=\"text\" name=\"username\" autocomplete=\"username\" required autofocus></label>\n\
+         <label>Password <input type=\"password\" name=\"password\" autocomplete=\"current-password\" required></label>\n\
+         <button type=\"submit\">Log in</button>\n</form>\n",
+        escape(client)
+    );
+    page(status, "Log in", &form)
+}
+
+pub(super) fn notice(status: StatusCode, title: &str, text: &str) -> Answer {
+    page(status, title, &format!("<p>{}</p>\n", escape(text)))
+}
+
+pub(super) fn welcome(issuer: &str) -> Answer {
+    let text = format!("The authorization server {issuer} logs people in for applications. There is nothing to see.");
+    notice(StatusCode::OK, "An authorization server", &text)
+}
+
+fn hidden(name: &str, value: &str) -> String {
+    format!(
+        "<input type=\"hidden\" name=\"{}\" value=\"{}\">\n",
+        escape(name),
+        escape(value)
+    )
+}
+
+fn page(status: StatusCode, title: &str, content: &str) -> Answer {
+    let title = escape(title);
+    html(
+        status,
+        format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
+             </head>\n<body>\n<main>\n<h1>{title}</h1>\n{content}</main>\n\
+             <footer>This server is for development.</footer>\n</body>\n</html>\n"
+        ),
+    )
+}
+
+const STYLE: &str = "\
+body { font: 16px/1.5 system-ui, sans-serif; background: #eef1f5; color: #1c2733; margin: 0; padding: 4rem 1rem }
+main { max-width: 22rem; margin: 0 auto; padding: 1.5rem 2rem 2rem; background: #fff; border-radius: 10px;
+  box-shadow: 0 2px 14px #0002 }
+h1 { font-size: 1.5rem; margin: 0 0 .5rem }
+label { display: block; margin: 1rem 0 }
+input { display: block; box-sizing: border-box; width: 100%; font: inherit; padding: .5rem; border: 1px solid #8593a3;
+  border-radius: 5px }
+button { font: inherit; width: 100%; padding: .6rem; color: #fff; background: #1d5fa8; border: 0; border-radius: 5px }
+.wrong { color: #a3182b }
+footer { text-align: center; margin: 1.5rem; color: #51606f }
+";

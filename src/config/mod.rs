@@ -114,7 +114,7 @@ fn settings(file: file::File, load: &mut Load<'_>) -> Option<Settings> {
     let provider_tables = entries(file.provider)?;
     let offers = provider::offers(&provider_tables);
     let providers = providers(provider_tables, load);
-    let routes = routes(file.route, &offers, server.body_bytes, load)?;
+    let routes = routes(file.route, &offers, server.bodies, load)?;
     let all_routes_are_right = routes.iter().all(Option::is_some);
     let whole = Whole {
         server,
@@ -163,7 +163,7 @@ fn providers(tables: Entries<file::Provider>, load: &mut Load<'_>) -> Option<Vec
 fn routes(
     field: Field<shape::Named<Name, file::Route>>,
     offers: &[provider::Offer],
-    body_bytes: u64,
+    bodies: upstream::BodyLimits,
     load: &mut Load<'_>,
 ) -> Option<Vec<Option<route::Placed>>> {
     let tables = entries(field)?;
@@ -175,7 +175,7 @@ fn routes(
     let mut right: usize = 0;
     let mut routes = Vec::with_capacity(tables.len());
     for table in tables {
-        let route = route::route(RouteId::new(right), table, offers, body_bytes, load);
+        let route = route::route(RouteId::new(right), table, offers, bodies, load);
         right = right.saturating_add(usize::from(route.is_some()));
         routes.push(route);
     }

@@ -21,7 +21,7 @@ use crate::{
     identity::{ClaimPath, ProviderId},
     policy::{Access, Admission, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
     upstream::{
-        self, Destination, Timeouts,
+        self, BodyLimits, Destination, Timeouts,
         headers::{IdentityHeader, Piece, Template},
     },
 };
@@ -41,7 +41,7 @@ pub(super) fn route(
     id: RouteId,
     (name, table): (At<Name>, At<file::Route>),
     offers: &[Offer],
-    body_bytes: u64,
+    bodies: BodyLimits,
     load: &mut Load<'_>,
 ) -> Option<Placed> {
     let at = table.at;
@@ -49,7 +49,7 @@ pub(super) fn route(
     let here = Table::new(format!("route.{name}"), at);
     let mut table = table.value;
     let urls = urls(&here, &mut table, load);
-    let upstream = upstream(&here, &mut table, body_bytes, load);
+    let upstream = upstream(&here, &mut table, bodies, load);
     let methods = take(&mut table.methods)
         .into_value()
         .map(|list| list.values().collect());
@@ -244,7 +244,12 @@ fn provider<'a>(name: &At<String>, offers: &'a [Offer], load: &mut Load<'_>) -> 
     found
 }
 
-fn upstream(here: &Table, table: &mut file::Route, body_bytes: u64, load: &mut Load<'_>) -> Option<upstream::Settings> {
+fn upstream(
+    here: &Table,
+    table: &mut file::Route,
+    bodies: BodyLimits,
+    load: &mut Load<'_>,
+) -> Option<upstream::Settings> {
     let destinations = take(&mut table.upstream);
     let destination = load.required(here, "upstream", destinations, "\"http://127.0.0.1:3000\"");
     let destination = destination.and_then(|list| sole(list.0, load));
@@ -266,7 +271,7 @@ fn upstream(here: &Table, table: &mut file::Route, body_bytes: u64, load: &mut L
         preserve_host: table.preserve_host.value().copied().unwrap_or(true),
         identity_headers,
         timeouts: timeouts(take(&mut table.timeouts)),
-        body_bytes: Some(body_bytes),
+        bodies,
         trust: trust?,
     })
 }

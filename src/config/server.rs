@@ -19,6 +19,7 @@ use crate::{
     gateway,
     server::{Limits, Settings},
     telemetry::LogSettings,
+    upstream::BodyLimits,
 };
 
 /// What the tables say to several rooms.
@@ -27,7 +28,7 @@ pub(super) struct Server {
     pub(super) server: Settings,
     pub(super) gateway: gateway::settings::Settings,
     pub(super) trusted_proxies: Vec<IpNet>,
-    pub(super) body_bytes: u64,
+    pub(super) bodies: BodyLimits,
     /// The addresses that the file names.
     pub(super) listen: Vec<At<SocketAddr>>,
     pub(super) admin: Option<At<SocketAddr>>,
@@ -35,7 +36,6 @@ pub(super) struct Server {
 
 const PORT: u16 = 4180;
 const ADMIN_PORT: u16 = 4181;
-const BODY_BYTES: u64 = 1 << 30;
 
 pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>) -> Server {
     let table = table.or_default();
@@ -46,7 +46,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>) ->
     let limits = table.limits.or_default();
     let admin = admin.or_default().listen.given().cloned();
     Server {
-        body_bytes: limits.body_bytes.value().map_or(BODY_BYTES, |size| size.0),
+        bodies: body_limits(&limits),
         server: Settings {
             listen: if listen.is_empty() {
                 vec![loopback(PORT)]
@@ -93,7 +93,17 @@ fn limits(table: &file::Limits) -> Limits {
             .map_or(default.target_bytes, |size| size.to_usize()),
         keep_alive: wait(&table.keep_alive, default.keep_alive),
         header_timeout: wait(&table.header_timeout, default.header_timeout),
-        body_idle_timeout: wait(&table.body_idle_timeout, default.body_idle_timeout),
+    }
+}
+
+fn body_limits(table: &file::Limits) -> BodyLimits {
+    let default = BodyLimits::default();
+    BodyLimits {
+        bytes: table.body_bytes.value().map_or(default.bytes, |size| size.0),
+        idle: table
+            .body_idle_timeout
+            .value()
+            .map_or(default.idle, |timeout| timeout.0),
     }
 }
 

@@ -74,14 +74,15 @@ impl fmt::Debug for Gateway {
 
 impl Gateway {
     pub fn new(parts: Parts, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+        let scrubber = Scrubber::new(parts.scrub);
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
         Ok(Self {
             settings: parts.settings,
             clock,
             routes: parts.routes,
-            scrubber: Scrubber::new(parts.scrub),
             providers: Providers::new(parts.providers, metrics.clone())?,
-            upstreams: Upstreams::new(parts.upstreams, metrics.clone())?,
+            upstreams: Upstreams::new(parts.upstreams, scrubber.own_cookies())?,
+            scrubber,
             sessions: Sessions::new(parts.session).ok_or(StartError::NoKey)?,
             logins: Logins::default(),
             renewals: Renewals::default(),

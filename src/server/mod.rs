@@ -32,8 +32,6 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// From the first byte of a request's head to its last.
     pub header_timeout: Duration,
-    /// Between two pieces of a request body.
-    pub body_idle_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -45,7 +43,6 @@ impl Default for Limits {
             target_bytes: 8 * 1024,
             keep_alive: Duration::from_secs(75),
             header_timeout: Duration::from_secs(15),
-            body_idle_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -1,12 +1,42 @@
-//! Response bodies: the gateway's own, and those that stream through.
+//! Bodies: the gateway's own, and those that stream through within limits.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::pool::Lease;
 
 /// The body of every response that leaves the gateway.
 #[derive(Debug)]
 pub enum Body {
     Full(Full<Bytes>),
+    Streamed(Streamed),
+}
+
+/// Why a body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    #[error("nothing came for too long")]
+    Idle,
+    #[error("it is longer than allowed")]
+    TooLarge,
 }
 
 impl Body {
@@ -24,5 +54,265 @@ impl From<Bytes> for Body {
 impl From<String> for Body {
     fn from(text: String) -> Self {
         Bytes::from(text).into()
+    }
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        match self.get_mut() {
+            Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
+            Self::Streamed(streamed) => streamed.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(full) => full.is_end_stream(),
+            Self::Streamed(streamed) => streamed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(full) => full.size_hint(),
+            Self::Streamed(streamed) => streamed.incoming.size_hint(),
+        }
+    }
+}
+
+/// A response of the upstream; when it has ended well, its connection is good for another request.
+#[derive(Debug)]
+pub struct Streamed {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    patience: Patience,
+}
+
+impl Streamed {
+    pub(super) fn new(incoming: Incoming, lease: Lease, patience: Patience) -> Self {
+        let mut streamed = Self {
+            incoming,
+            lease: Some(lease),
+            patience,
+        };
+        if http_body::Body::is_end_stream(&streamed.incoming) {
+            streamed.give_back();
+        }
+        streamed
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        let frame = next_data(&mut self.incoming, &mut self.patience, cx);
+        let ended = match &frame {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => http_body::Body::is_end_stream(&self.incoming),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if ended {
+            self.give_back();
+        }
+        frame
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+/// The next piece of data; trailers are dropped, for they could say what only headers may (I4).
+fn next_data(incoming: &mut Incoming, patience: &mut Patience, cx: &mut Context<'_>) -> Polled {
+    match http_body::Body::poll_frame(Pin::new(incoming), cx) {
+        Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
+        Poll::Ready(frame) => {
+            patience.renew();
+            Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+        }
+        Poll::Pending => {
+            ready!(patience.poll(cx));
+            Poll::Ready(Some(Err(BodyError::Idle)))
+        }
+    }
+}
+
+/// How long to wait for the next piece; costs nothing as long as nothing has to be waited for.
+#[derive(Debug)]
+pub(super) struct Patience {
+    idle: Duration,
+    /// When the whole exchange must be over.
+    deadline: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    renewed: bool,
+}
+
+impl Patience {
+    pub(super) fn new(idle: Duration, deadline: Option<Instant>) -> Self {
+        Self {
+            idle,
+            deadline,
+            sleep: None,
+            renewed: false,
+        }
+    }
+
+    fn renew(&mut self) {
+        self.renewed = true;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = Instant::now().checked_add(self.idle);
+        let until = match (until, self.deadline) {
+            (Some(idle), Some(deadline)) => idle.min(deadline),
+            (Some(until), None) | (None, Some(until)) => until,
+            (None, None) => return Poll::Pending,
+        };
+        let sleep = match &mut self.sleep {
+            None => self.sleep.insert(Box::pin(sleep_until(until))),
+            Some(sleep) => {
+                if self.renewed {
+                    sleep.as_mut().reset(until);
+                }
+                sleep
+            }
+        };
+        self.renewed = false;
+        sleep.as_mut().poll(cx)
+    }
+}
+
+/// The body of a request on its way to the upstream.
+#[derive(Debug)]
+pub(super) enum RequestBody {
+    Empty,
+    Upload(Upload),
+}
+
+#[derive(Debug)]
+pub(super) struct Upload {
+    incoming: Incoming,
+    /// Bytes that may still come.
+    left: u64,
+    patience: Patience,
+    progress: Arc<Progress>,
+}
+
+/// How far an upload has come, told to whoever waits for the response.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    end: AtomicU8,
+    ended: Notify,
+}
+
+/// How an upload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UploadEnd {
+    NotYet,
+    Complete,
+    ClientGone,
+    TooLarge,
+}
+
+impl RequestBody {
+    /// The body, and who to ask how far it has come; there is nobody to ask where there is no body.
+    ///
+    /// # Errors
+    /// When it says of itself that it is longer than `limit`.
+    pub(super) fn of(
+        incoming: Incoming,
+        limit: u64,
+        patience: Patience,
+    ) -> Result<(Self, Option<Arc<Progress>>), BodyError> {
+        if http_body::Body::is_end_stream(&incoming) {
+            return Ok((Self::Empty, None));
+        }
+        if http_body::Body::size_hint(&incoming).lower() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        let progress = Arc::new(Progress::default());
+        let upload = Upload {
+            incoming,
+            left: limit,
+            patience,
+            progress: progress.clone(),
+        };
+        Ok((Self::Upload(upload), Some(progress)))
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Upload(upload) => upload.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Upload(upload) => upload.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Upload(upload) => upload.incoming.size_hint(),
+        }
+    }
+}
+
+impl Upload {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        let frame = ready!(next_data(&mut self.incoming, &mut self.patience, cx));
+        let end = match &frame {
+            None => Some(UploadEnd::Complete),
+            Some(Err(_)) => Some(UploadEnd::ClientGone),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                let Some(left) = self.left.checked_sub(u64::try_from(length).unwrap_or(u64::MAX)) else {
+                    self.progress.end_as(UploadEnd::TooLarge);
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                };
+                self.left = left;
+                http_body::Body::is_end_stream(&self.incoming).then_some(UploadEnd::Complete)
+            }
+        };
+        if let Some(end) = end {
+            self.progress.end_as(end);
+        }
+        Poll::Ready(frame)
+    }
+}
+
+impl Progress {
+    fn end_as(&self, end: UploadEnd) {
+        let _ = self
+            .end
+            .compare_exchange(0, end as u8, Ordering::SeqCst, Ordering::SeqCst);
+        self.ended.notify_one();
+    }
+
+    pub(super) fn end(&self) -> UploadEnd {
+        match self.end.load(Ordering::SeqCst) {
+            0 => UploadEnd::NotYet,
+            1 => UploadEnd::Complete,
+            2 => UploadEnd::ClientGone,
+            _ => UploadEnd::TooLarge,
+        }
+    }
+
+    /// Waits until there is no more to send.
+    pub(super) async fn ended(&self) {
+        self.ended.notified().await;
     }
 }

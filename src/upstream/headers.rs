@@ -1,44 +1,13 @@
-//! What is taken from a request before it may go on, and what the application is told instead.
+//! What is taken from a request before it may go on.
 
-use http::HeaderName;
-use hyper::body::Incoming;
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::target::Target;
-use crate::identity::ClaimPath;
-use std::net::IpAddr;
-
-/// A header that tells the application about the identity.
-#[derive(Clone, Debug)]
-pub struct IdentityHeader {
-    pub name: HeaderName,
-    pub template: Template,
-}
-
-/// Text with holes: `"{user}"`, `"Bearer of {email}"`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Template {
-    pub pieces: Vec<Piece>,
-}
-
-/// A piece of a template.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Piece {
-    Text(Box<str>),
-    /// `{user}`: what the provider's `username_claim` says.
-    User,
-    /// `{email}`: the verified address.
-    Email,
-    /// `{groups}`: joined with a comma.
-    Groups,
-    /// `{scopes}`: joined with a space.
-    Scopes,
-    /// `{sub}`.
-    Subject,
-    /// `{issuer}`.
-    Issuer,
-    /// Any other name: a string, number or boolean at that path; an array of strings is joined with a comma.
-    Claim(ClaimPath),
-}
+pub use super::template::{IdentityHeader, Piece, Template};
+use crate::secret::Secret;
 
 /// What the scrubber removes, beside the families it always removes.
 #[derive(Clone, Debug, Default)]
@@ -53,43 +22,22 @@ pub struct ScrubSettings {
 
 /// Takes identity, credential and forwarding headers out of requests; made once at load.
 #[derive(Debug)]
-pub struct Scrubber;
-
-impl Scrubber {
-    pub fn new(_settings: ScrubSettings) -> Self {
-        unimplemented!()
-    }
-
-    /// Takes out everything that only the gateway may say, and hands over the credential.
-    pub fn scrub(&self, _request: http::Request<Incoming>, _target: Target, _peer: IpAddr) -> (Scrubbed, Credential) {
-        unimplemented!()
-    }
+pub struct Scrubber {
+    /// Folded names.
+    identity_headers: HashSet<Box<str>>,
+    own_cookies: OwnCookies,
+    trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 /// A request that says nothing in the gateway's name; only a scrubber makes one.
 #[derive(Debug)]
 pub struct Scrubbed {
-    _private: (),
-}
-
-impl Scrubbed {
-    pub fn target(&self) -> &Target {
-        unimplemented!()
-    }
-
-    pub fn parts(&self) -> &http::request::Parts {
-        unimplemented!()
-    }
-
-    /// What a trusted proxy reported of where the request came from; without the peer.
-    pub fn forwarded_for(&self) -> &[IpAddr] {
-        unimplemented!()
-    }
-
-    /// The body, for an endpoint of the gateway itself; the request goes nowhere afterwards.
-    pub fn into_body(self) -> Incoming {
-        unimplemented!()
-    }
+    pub(super) parts: Parts,
+    pub(super) body: Incoming,
+    pub(super) target: Target,
+    pub(super) forwarded_for: Vec<IpAddr>,
+    /// The client's side of a WebSocket to be (RFC 6455 §4.2.1).
+    pub(super) upgrade: Option<OnUpgrade>,
 }
 
 /// What the request says of who sent it.
@@ -105,9 +53,402 @@ pub struct Credential {
 pub enum Authorization {
     Absent,
     /// The token of `Bearer`; not checked in any way (RFC 6750 §2.1).
-    Bearer(crate::secret::Secret),
+    Bearer(Secret),
     /// Another scheme.
     Other,
     /// Several headers, an empty token, or characters that no token has.
     Malformed,
+}
+
+/// Headers that concern this connection or the gateway alone, and those by which others say who somebody is or where a
+/// request came from; folded (I4, I6, I7, I9).
+const TAKEN: &[&str] = &[
+    "authorization",
+    "connection",
+    "content-length",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "true-client-ip",
+    "upgrade",
+    "fastly-client-ip",
+    "client-ip",
+    "kubeflow-userid",
+    "sm-user",
+    "sm-groups",
+];
+
+/// Whole families of such headers, by how their folded names begin.
+const FAMILIES: &[&str] = &["proxy-", "remote-", "impersonate-", "oidc-", "cf-"];
+
+/// The same, after `x-`.
+const X_FAMILIES: &[&str] = &[
+    "forwarded",
+    "original-",
+    "rewrite-",
+    "real-ip",
+    "client-ip",
+    "client-cert",
+    "cluster-client-ip",
+    "envoy-",
+    "remote-",
+    "auth-",
+    "authenticated-",
+    "authentik-",
+    "webauth-",
+    "pomerium-",
+    "vouch-",
+    "token-",
+    "goog-authenticated-",
+    "goog-iap-",
+    "amzn-oidc-",
+    "ms-client-principal",
+    "ssl-client-",
+];
+
+impl Scrubber {
+    pub fn new(settings: ScrubSettings) -> Self {
+        Self {
+            identity_headers: settings
+                .identity_headers
+                .iter()
+                .map(|name| folded(name.as_str()).into())
+                .collect(),
+            own_cookies: OwnCookies(settings.cookie_name.into()),
+            trusted_proxies: settings.trusted_proxies,
+        }
+    }
+
+    pub fn own_cookies(&self) -> OwnCookies {
+        self.own_cookies.clone()
+    }
+
+    /// Takes out everything that only the gateway may say, and hands over the credential.
+    pub fn scrub(&self, request: http::Request<Incoming>, target: Target, peer: IpAddr) -> (Scrubbed, Credential) {
+        let mut request = request;
+        let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, body) = request.into_parts();
+        let authorization = authorization(&parts.headers);
+        let forwarded_for = self.forwarded_for(&parts.headers, peer);
+        self.clean(&mut parts.headers);
+        let credential = Credential {
+            authorization,
+            cookies: self.own_cookies.take(&mut parts.headers),
+        };
+        let scrubbed = Scrubbed {
+            parts,
+            body,
+            target,
+            forwarded_for,
+            upgrade,
+        };
+        (scrubbed, credential)
+    }
+
+    /// Removes what is taken, and what `Connection` nominates, before the gateway adds anything of its own (I6).
+    fn clean(&self, headers: &mut HeaderMap) {
+        remove_nominated(headers);
+        let taken: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| self.takes(name.as_str()))
+            .cloned()
+            .collect();
+        for name in taken {
+            headers.remove(name);
+        }
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        // Names come in lower case; a dash is what most of the others are read as.
+        match name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
+            true => self.takes_folded(name),
+            false => self.takes_folded(&folded(name)),
+        }
+    }
+
+    fn takes_folded(&self, name: &str) -> bool {
+        let family = match name.strip_prefix("x-") {
+            Some(rest) => X_FAMILIES.iter().any(|family| rest.starts_with(family)),
+            None => TAKEN.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)),
+        };
+        family || self.identity_headers.contains(name)
+    }
+
+    /// From the client to the nearest trusted proxy: what stands left of the first address that nobody vouches for is
+    /// the client's own word, and dropped (I7).
+    fn forwarded_for(&self, headers: &HeaderMap, peer: IpAddr) -> Vec<IpAddr> {
+        if self.trusted_proxies.is_empty() || !self.trusts(peer) {
+            return Vec::new();
+        }
+        let mut chain = Vec::new();
+        let lines = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|line| line.to_str().ok());
+        let addresses: Vec<_> = lines.flat_map(|line| line.split(',')).collect();
+        for address in addresses.iter().rev() {
+            let Ok(address) = address.trim().parse() else { break };
+            chain.push(address);
+            if !self.trusts(address) {
+                break;
+            }
+        }
+        chain.reverse();
+        chain
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl Scrubbed {
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// What a trusted proxy reported of where the request came from; without the peer.
+    pub fn forwarded_for(&self) -> &[IpAddr] {
+        &self.forwarded_for
+    }
+}
+
+/// A name as many programs read it: lower case, and everything but letters and digits is a dash (I4).
+fn folded(name: &str) -> String {
+    let fold = |c: char| match c.is_ascii_alphanumeric() {
+        true => c.to_ascii_lowercase(),
+        false => '-',
+    };
+    name.chars().map(fold).collect()
+}
+
+/// Removes what any `Connection` line names, in whatever case (RFC 9110 §7.6.1).
+pub(super) fn remove_nominated(headers: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    for name in nominated {
+        headers.remove(name);
+    }
+}
+
+fn asks_for_websocket<B>(request: &http::Request<B>) -> bool {
+    let headers = request.headers();
+    let mut upgrades = headers.get_all(header::UPGRADE).iter();
+    let websocket = matches!((upgrades.next(), upgrades.next()),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    websocket
+        && request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+            .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+fn authorization(headers: &HeaderMap) -> Authorization {
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    let line = match (lines.next(), lines.next()) {
+        (None, _) => return Authorization::Absent,
+        (Some(only), None) => only,
+        (Some(_), Some(_)) => return Authorization::Malformed,
+    };
+    let Ok(line) = line.to_str() else {
+        return Authorization::Malformed;
+    };
+    let (scheme, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Authorization::Other;
+    }
+    match is_token(rest.trim()) {
+        true => Authorization::Bearer(Secret::new(rest.trim())),
+        false => Authorization::Malformed,
+    }
+}
+
+/// `b64token` (RFC 6750 §2.1).
+fn is_token(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    !body.is_empty()
+        && body
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
+}
+
+/// Which cookies are the gateway's own.
+#[derive(Clone, Debug)]
+pub struct OwnCookies(Arc<str>);
+
+impl OwnCookies {
+    pub fn include(&self, name: &str) -> bool {
+        let bare = name
+            .strip_prefix("__Host-")
+            .or(name.strip_prefix("__Secure-"))
+            .unwrap_or(name);
+        match bare.strip_prefix(&*self.0) {
+            Some(rest) => rest.is_empty() || rest.starts_with('-'),
+            None => false,
+        }
+    }
+
+    /// Takes the gateway's own cookies; the others stay as they are, byte by byte (N-123).
+    fn take(&self, headers: &mut HeaderMap) -> Vec<(String, String)> {
+        let mut taken = Vec::new();
+        if !headers.contains_key(header::COOKIE) {
+            return taken;
+        }
+        let lines: Vec<HeaderValue> = headers.get_all(header::COOKIE).iter().cloned().collect();
+        let kept: Vec<_> = lines.iter().filter_map(|line| self.split(line, &mut taken)).collect();
+        if taken.is_empty() {
+            return taken;
+        }
+        headers.remove(header::COOKIE);
+        for line in kept {
+            headers.append(header::COOKIE, line);
+        }
+        taken
+    }
+
+    /// What is left of a line without the gateway's own cookies; `None` where that is nothing.
+    fn split(&self, line: &HeaderValue, taken: &mut Vec<(String, String)>) -> Option<HeaderValue> {
+        let before = taken.len();
+        let mut kept: Vec<&[u8]> = Vec::new();
+        for pair in line.as_bytes().split(|b| *b == b';') {
+            let pair = pair.trim_ascii();
+            match self.own(pair) {
+                Some(own) => taken.push(own),
+                None => kept.push(pair),
+            }
+        }
+        if taken.len() == before {
+            return Some(line.clone());
+        }
+        kept.retain(|pair| !pair.is_empty());
+        let rest = kept.join(&b"; "[..]);
+        HeaderValue::from_bytes(&rest).ok().filter(|rest| !rest.is_empty())
+    }
+
+    fn own(&self, pair: &[u8]) -> Option<(String, String)> {
+        let at = pair.iter().position(|b| *b == b'=')?;
+        let (name, value) = pair.split_at_checked(at)?;
+        let name = std::str::from_utf8(name.trim_ascii())
+            .ok()
+            .filter(|name| self.include(name))?;
+        // What is not text cannot be a sealed value; it stays here all the same.
+        let value = std::str::from_utf8(value.get(1..)?.trim_ascii()).unwrap_or("");
+        Some((name.to_owned(), value.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scrubber() -> Scrubber {
+        Scrubber::new(ScrubSettings {
+            identity_headers: vec![HeaderName::from_static("x-staff")],
+            cookie_name: "vestibule".into(),
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        })
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            (
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            )
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn i_7_the_client_is_the_first_address_that_nobody_vouches_for() {
+        let chain = |peer: &str, line: &str| {
+            scrubber().forwarded_for(&headers(&[("x-forwarded-for", line)]), peer.parse().unwrap())
+        };
+        let texts = |chain: Vec<IpAddr>| chain.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            texts(chain("10.0.0.1", "6.6.6.6, 192.0.2.7, 10.0.0.2")),
+            ["192.0.2.7", "10.0.0.2"]
+        );
+        assert!(chain("192.0.2.1", "6.6.6.6").is_empty());
+        assert_eq!(texts(chain("10.0.0.1", "6.6.6.6, unknown, 10.0.0.2")), ["10.0.0.2"]);
+    }
+
+    #[test]
+    fn n_064_bearer_is_read_in_any_case_and_nothing_odd_is_a_token() {
+        let read = |value: &str| authorization(&headers(&[("authorization", value)]));
+        assert!(
+            matches!(read("bEARER   abc.d-_~+/=="), Authorization::Bearer(token) if token.expose() == "abc.d-_~+/==")
+        );
+        assert!(matches!(read("Basic abc"), Authorization::Other));
+        for value in [
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer a,b",
+            "Bearer =",
+            "Bearer \"a\"",
+        ] {
+            assert!(matches!(read(value), Authorization::Malformed), "{value}");
+        }
+        let twice = headers(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]);
+        assert!(matches!(authorization(&twice), Authorization::Malformed));
+    }
+
+    #[test]
+    fn n_122_only_the_gateways_own_cookies_are_taken() {
+        let own = scrubber().own_cookies;
+        for name in [
+            "vestibule",
+            "vestibule-1",
+            "__Host-vestibule",
+            "__Secure-vestibule-login-x",
+        ] {
+            assert!(own.include(name), "{name}");
+        }
+        for name in ["vestibules", "my-vestibule", "__host-vestibule", "a"] {
+            assert!(!own.include(name), "{name}");
+        }
+        let mut sent = headers(&[("cookie", "a=1;b=\"2\"; a=3"), ("cookie", "vestibule=x; c=4;  d")]);
+        assert_eq!(own.take(&mut sent), [("vestibule".into(), "x".into())]);
+        assert_eq!(
+            sent.get_all("cookie").iter().collect::<Vec<_>>(),
+            ["a=1;b=\"2\"; a=3", "c=4; d"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn i_4_no_spelling_of_a_taken_name_stays(
+            index in 0..TAKEN.len(),
+            separators in proptest::collection::vec(prop::sample::select(vec!['-', '_', '.', '!']), 4),
+            upper in any::<bool>(),
+        ) {
+            let mut separators = separators.into_iter().cycle();
+            let name: String = TAKEN[index].chars().map(|c| if c == '-' { separators.next().unwrap() } else { c }).collect();
+            let name = if upper { name.to_uppercase() } else { name };
+            let mut sent = headers(&[(&name, "spoof"), ("X_Staff", "spoof"), ("x.forwarded.user", "spoof"), ("accept", "a")]);
+            scrubber().clean(&mut sent);
+            prop_assert_eq!(sent.len(), 1);
+        }
+    }
 }

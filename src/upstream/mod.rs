@@ -1,20 +1,26 @@
 //! The resource server: scrub, identity headers, forward.
 
 pub mod body;
+mod forwarded;
 pub mod headers;
+mod pool;
 pub mod target;
+mod template;
+mod upgrade;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderName, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     policy::{Origin, Permit},
-    telemetry::Metrics,
     trust::TrustRoots,
 };
-use body::Body;
-use headers::{IdentityHeader, Scrubbed};
+use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
+use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_nominated};
+use pool::{Lease, Pool};
 
 /// Where a route's requests go, and how.
 #[derive(Clone, Debug)]
@@ -24,9 +30,26 @@ pub struct Settings {
     pub preserve_host: bool,
     pub identity_headers: Vec<IdentityHeader>,
     pub timeouts: Timeouts,
-    /// The longest request body, in bytes; absent: no limit.
-    pub body_bytes: Option<u64>,
+    pub bodies: BodyLimits,
     pub trust: TrustRoots,
+}
+
+/// Limits of what a client sends.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// The longest request body.
+    pub bytes: u64,
+    /// Between two pieces of it.
+    pub idle: Duration,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 1 << 30,
+            idle: Duration::from_secs(30),
+        }
+    }
 }
 
 /// A base URL without path: `http://10.0.0.5:8080`.
@@ -45,7 +68,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request's last byte to the response's first.
     pub response: Duration,
-    /// Between two pieces of a body, either way, and of an upgraded connection.
+    /// Between two pieces of a response body, and of an upgraded connection.
     pub idle: Duration,
     /// A whole exchange, upgraded connections included; absent: no limit.
     pub stream: Option<Duration>,
@@ -88,22 +111,253 @@ pub enum UpstreamError {
 }
 
 /// All upstreams; the one of a route stands at its `RouteId`.
-pub struct Upstreams;
+#[derive(Debug)]
+pub struct Upstreams {
+    upstreams: Vec<Upstream>,
+    own_cookies: OwnCookies,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    settings: Settings,
+    host: HeaderValue,
+    pool: Arc<Pool>,
+}
 
 impl Upstreams {
     /// # Errors
     /// When a TLS configuration cannot be made.
-    pub fn new(_settings: Vec<Settings>, _metrics: Arc<Metrics>) -> Result<Self, rustls::Error> {
-        unimplemented!()
+    pub fn new(settings: Vec<Settings>, own_cookies: OwnCookies) -> Result<Self, rustls::Error> {
+        let mut upstreams: Vec<Upstream> = Vec::with_capacity(settings.len());
+        for settings in settings {
+            let same = |known: &&Upstream| {
+                known.settings.destination == settings.destination
+                    && matches!(
+                        (&known.settings.trust, &settings.trust),
+                        (TrustRoots::Platform, TrustRoots::Platform)
+                    )
+            };
+            let pool = match upstreams.iter().find(same) {
+                Some(known) => known.pool.clone(),
+                None => Arc::new(Pool::new(settings.destination.clone(), &settings.trust)?),
+            };
+            upstreams.push(Upstream {
+                host: settings.destination.authority(),
+                settings,
+                pool,
+            });
+        }
+        Ok(Self { upstreams, own_cookies })
     }
 
     /// Sends the request on, as whom the permit says. A WebSocket is spliced after the upstream's 101.
+    ///
+    /// # Errors
+    /// When there is no answer, or none that can be passed on.
     pub async fn forward(
         &self,
-        _request: Scrubbed,
-        _permit: Permit,
-        _arrival: Arrival<'_>,
+        request: Scrubbed,
+        permit: Permit,
+        arrival: Arrival<'_>,
     ) -> Result<Response<Body>, UpstreamError> {
-        unimplemented!()
+        let upstream = self.upstreams.get(permit.route().index());
+        let upstream = upstream.ok_or_else(|| UpstreamError::Unreachable("the route has no upstream".into()))?;
+        let deadline = upstream
+            .settings
+            .timeouts
+            .stream
+            .and_then(|limit| Instant::now().checked_add(limit));
+        let (request, progress, upgrade) = upstream.outgoing(request, &permit, &arrival)?;
+        let (response, lease) = upstream.exchange(request, progress.as_deref()).await?;
+        let mut response = match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade)?,
+            _ => {
+                let patience = Patience::new(upstream.settings.timeouts.idle, deadline);
+                let (mut parts, body) = response.into_parts();
+                clean(&mut parts.headers);
+                Response::from_parts(parts, Body::Streamed(Streamed::new(body, lease, patience)))
+            }
+        };
+        self.keep_own_cookies(response.headers_mut());
+        Ok(response)
+    }
+
+    /// The upstream cannot set the gateway's cookies (N-122).
+    fn keep_own_cookies(&self, headers: &mut HeaderMap) {
+        let sets_ours = |line: &HeaderValue| {
+            let name = line.as_bytes().split(|b| *b == b'=').next().unwrap_or_default();
+            std::str::from_utf8(name.trim_ascii()).is_ok_and(|name| self.own_cookies.include(name))
+        };
+        let lines = headers.get_all(header::SET_COOKIE);
+        if !lines.iter().any(sets_ours) {
+            return;
+        }
+        let kept: Vec<_> = lines.iter().filter(|line| !sets_ours(line)).cloned().collect();
+        headers.remove(header::SET_COOKIE);
+        for line in kept {
+            headers.append(header::SET_COOKIE, line);
+        }
+    }
+}
+
+impl Destination {
+    fn authority(&self) -> HeaderValue {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.to_string(),
+        };
+        let standard = if self.tls { 443 } else { 80 };
+        let authority = match self.port == standard {
+            true => host,
+            false => format!("{host}:{}", self.port),
+        };
+        // The configuration lets nothing else in.
+        HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
+    }
+}
+
+type Outgoing = (
+    Request<RequestBody>,
+    Option<Arc<Progress>>,
+    Option<hyper::upgrade::OnUpgrade>,
+);
+
+impl Upstream {
+    /// The request as the upstream sees it: its own framing, the gateway's word on who and whence, and nobody else's.
+    fn outgoing(&self, request: Scrubbed, permit: &Permit, arrival: &Arrival<'_>) -> Result<Outgoing, UpstreamError> {
+        let Scrubbed {
+            parts,
+            body,
+            target,
+            forwarded_for,
+            upgrade,
+        } = request;
+        let patience = Patience::new(self.settings.bodies.idle, None);
+        let (body, progress) =
+            RequestBody::of(body, self.settings.bodies.bytes, patience).map_err(|error| match error {
+                BodyError::TooLarge => UpstreamError::BodyTooLarge,
+                BodyError::Broken(_) | BodyError::Idle => UpstreamError::ClientGone,
+            })?;
+        let mut request = Request::new(body);
+        *request.method_mut() = parts.method;
+        *request.version_mut() = Version::HTTP_11;
+        *request.uri_mut() = target.to_uri();
+        let mut headers = parts.headers;
+        headers.insert(header::HOST, self.host_for(arrival));
+        forwarded::write(arrival, &forwarded_for, &mut headers);
+        if let Some(identity) = permit.identity() {
+            template::write(identity, &self.settings.identity_headers, &mut headers)?;
+        }
+        if upgrade.is_some() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        *request.headers_mut() = headers;
+        Ok((request, progress, upgrade))
+    }
+
+    /// The destination's own name, or the one that the configuration gives the site.
+    fn host_for(&self, arrival: &Arrival<'_>) -> HeaderValue {
+        if !self.settings.preserve_host {
+            return self.host.clone();
+        }
+        let origin = arrival.origin;
+        let authority = match origin.port {
+            Some(port) => format!("{}:{port}", origin.host),
+            None => origin.host.to_string(),
+        };
+        HeaderValue::try_from(authority).unwrap_or_else(|_| self.host.clone())
+    }
+
+    /// Sends a request once; again only where nothing of it was sent, because the other side had closed (F-07).
+    async fn exchange(
+        &self,
+        request: Request<RequestBody>,
+        progress: Option<&Progress>,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        let connect = self.settings.timeouts.connect;
+        let mut lease = self.pool.lease(connect).await?;
+        let mut request = request;
+        loop {
+            let answer = lease.sender.try_send_request(request);
+            match self.in_time(answer, progress).await? {
+                Ok(response) => return Ok((response, lease)),
+                Err(mut error) => {
+                    let unsent = error.take_message().filter(|_| lease.used);
+                    request = unsent.ok_or_else(|| failure(&error.into_error(), progress))?;
+                    lease = lease.pool().open(connect).await?;
+                }
+            }
+        }
+    }
+
+    /// The response's time runs from the last byte of the request.
+    async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        progress: Option<&Progress>,
+    ) -> Result<T, UpstreamError> {
+        let mut answer = std::pin::pin!(answer);
+        if let Some(progress) = progress {
+            tokio::select! {
+                answer = &mut answer => return Ok(answer),
+                () = progress.ended() => {}
+            }
+        }
+        let answer = timeout(self.settings.timeouts.response, answer).await;
+        answer.map_err(|_| UpstreamError::TimedOut)
+    }
+
+    fn upgraded(
+        &self,
+        mut response: Response<Incoming>,
+        client: Option<hyper::upgrade::OnUpgrade>,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let client = client.ok_or_else(|| UpstreamError::Nonsense("it switches protocols unasked".into()))?;
+        let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+        if !response.headers().get(header::UPGRADE).is_some_and(is_websocket) {
+            return Err(UpstreamError::Nonsense("it switches to another protocol".into()));
+        }
+        let upstream = hyper::upgrade::on(&mut response);
+        tokio::spawn(upgrade::splice(client, upstream, self.settings.timeouts));
+        let (mut parts, _) = response.into_parts();
+        clean(&mut parts.headers);
+        parts
+            .headers
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts
+            .headers
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        Ok(Response::from_parts(parts, Body::empty()))
+    }
+}
+
+/// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
+fn clean(headers: &mut HeaderMap) {
+    remove_nominated(headers);
+    for name in [
+        header::CONNECTION,
+        header::PROXY_AUTHENTICATE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection", "proxy-authentication-info"] {
+        headers.remove(name);
+    }
+}
+
+fn failure(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
+    match progress.map(Progress::end) {
+        Some(UploadEnd::TooLarge) => return UpstreamError::BodyTooLarge,
+        Some(UploadEnd::ClientGone) => return UpstreamError::ClientGone,
+        Some(UploadEnd::NotYet | UploadEnd::Complete) | None => {}
+    }
+    match error.is_parse() {
+        true => UpstreamError::Nonsense(error.to_string()),
+        false => UpstreamError::Unreachable(error.to_string()),
     }
 }

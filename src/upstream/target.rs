@@ -1,10 +1,20 @@
 //! The canonical request target: parsed once, for routing, policy, log and the bytes sent upstream.
 
-use http::request::Parts;
+use std::{borrow::Cow, sync::Arc};
+
+use http::{
+    HeaderMap, Uri, header,
+    request::Parts,
+    uri::{Authority, PathAndQuery},
+};
 
 /// A request target that every program reads alike (I1, I2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target;
+pub struct Target {
+    host: Arc<str>,
+    port: Option<u16>,
+    path_and_query: PathAndQuery,
+}
 
 /// Why a request target is ambiguous: 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,30 +22,233 @@ pub struct Target;
 pub struct AmbiguousTarget(pub &'static str);
 
 impl Target {
-    /// Reads method, target and `Host` of a request.
-    pub fn read(_parts: &Parts) -> Result<Self, AmbiguousTarget> {
-        unimplemented!()
+    /// Reads the target, the `Host` and the framing of a request (RFC 9112 §3.2, §6.1).
+    ///
+    /// # Errors
+    /// When two programs could read any of them differently.
+    pub fn read(parts: &Parts) -> Result<Self, AmbiguousTarget> {
+        one_framing(&parts.headers)?;
+        let authority = authority(&parts.uri, &parts.headers)?;
+        Ok(Self {
+            host: lower(host(authority.host())?),
+            port: port(&authority)?,
+            path_and_query: canonical(parts.uri.path_and_query())?,
+        })
     }
 
     /// Lower case, without port and without a trailing dot; IPv6 in brackets.
     pub fn host(&self) -> &str {
-        unimplemented!()
+        &self.host
     }
 
     pub fn port(&self) -> Option<u16> {
-        unimplemented!()
+        self.port
     }
 
     pub fn path(&self) -> &str {
-        unimplemented!()
+        self.path_and_query.path()
     }
 
     pub fn query(&self) -> Option<&str> {
-        unimplemented!()
+        self.path_and_query.query()
     }
 
     /// Path and query, as they are sent upstream.
     pub fn path_and_query(&self) -> &str {
-        unimplemented!()
+        self.path_and_query.as_str()
+    }
+
+    pub(super) fn to_uri(&self) -> Uri {
+        Uri::from(self.path_and_query.clone())
+    }
+}
+
+/// A transfer coding is `chunked`, once, or there is none (I9).
+fn one_framing(headers: &HeaderMap) -> Result<(), AmbiguousTarget> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(AmbiguousTarget("its body is framed in more than one way")),
+    }
+}
+
+/// The one authority that a request names: by exactly one `Host`, and by nothing that differs from it.
+fn authority(uri: &Uri, headers: &HeaderMap) -> Result<Authority, AmbiguousTarget> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(AmbiguousTarget("it does not have exactly one Host"));
+    };
+    let host = Authority::try_from(host.as_bytes()).map_err(|_| AmbiguousTarget("its Host is not a host"))?;
+    match (uri.scheme(), uri.authority()) {
+        (None, None) => {}
+        (Some(_), Some(target)) if target.as_str().eq_ignore_ascii_case(host.as_str()) => {}
+        (Some(_), _) => return Err(AmbiguousTarget("its target names another host than its Host")),
+        (None, Some(_)) => return Err(AmbiguousTarget("its target is not a path")),
+    }
+    Ok(host)
+}
+
+fn host(host: &str) -> Result<&str, AmbiguousTarget> {
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let plain = match inside {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    match plain && !host.is_empty() {
+        true => Ok(host),
+        false => Err(AmbiguousTarget("its Host is not a host")),
+    }
+}
+
+fn lower(host: &str) -> Arc<str> {
+    match host.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => host.to_ascii_lowercase().into(),
+        false => host.into(),
+    }
+}
+
+/// What follows the host is a colon and a port, or nothing; whoever names a user there means to confuse.
+fn port(authority: &Authority) -> Result<Option<u16>, AmbiguousTarget> {
+    let rest = authority.as_str().strip_prefix(authority.host());
+    match rest {
+        Some("") => Ok(None),
+        Some(rest) => {
+            let port = rest
+                .strip_prefix(':')
+                .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+            let port = port.and_then(|digits| digits.parse().ok());
+            port.map(Some).ok_or(AmbiguousTarget("its Host has no proper port"))
+        }
+        None => Err(AmbiguousTarget("its Host names a user")),
+    }
+}
+
+fn canonical(target: Option<&PathAndQuery>) -> Result<PathAndQuery, AmbiguousTarget> {
+    let target = target.filter(|target| target.as_str().starts_with('/'));
+    let target = target.ok_or(AmbiguousTarget("its target is not a path"))?;
+    let path = decoded(target.path())?;
+    unambiguous_segments(&path)?;
+    if target.query().is_some_and(|query| !query.is_ascii()) {
+        return Err(AmbiguousTarget("its query is not ASCII"));
+    }
+    let (Cow::Owned(path), query) = (path, target.query()) else {
+        return Ok(target.clone());
+    };
+    let rewritten = query.map_or(path.clone(), |query| format!("{path}?{query}"));
+    PathAndQuery::try_from(rewritten).map_err(|_| AmbiguousTarget("its path cannot be written plainly"))
+}
+
+/// The path with no character encoded that need not be (RFC 3986 §6.2.2).
+fn decoded(path: &str) -> Result<Cow<'_, str>, AmbiguousTarget> {
+    let plain = |b: u8| b > b' ' && b < 0x7f && !matches!(b, b'%' | b'\\' | b';' | b'#');
+    if path.bytes().all(plain) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let mut decoded = String::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digits = (bytes.next().and_then(hex), bytes.next().and_then(hex));
+            let (Some(high), Some(low)) = digits else {
+                return Err(AmbiguousTarget("its path has a % that encodes nothing"));
+            };
+            push_encoded(&mut decoded, (high << 4) | low)?;
+        } else if plain(byte) {
+            decoded.push(byte.into());
+        } else {
+            return Err(AmbiguousTarget("its path has characters that are read differently"));
+        }
+    }
+    Ok(Cow::Owned(decoded))
+}
+
+fn push_encoded(path: &mut String, byte: u8) -> Result<(), AmbiguousTarget> {
+    match byte {
+        b if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') => path.push(b.into()),
+        0..0x20 | 0x7f | b'/' | b'\\' | b'#' | b'?' => {
+            return Err(AmbiguousTarget("its path hides a separator or a control character"));
+        }
+        b => {
+            path.push('%');
+            path.extend([b >> 4, b & 15].into_iter().filter_map(upper_hex));
+        }
+    }
+    Ok(())
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
+}
+
+fn upper_hex(digit: u8) -> Option<char> {
+    char::from_digit(digit.into(), 16).map(|digit| digit.to_ascii_uppercase())
+}
+
+/// No segment that some programs remove and others keep; `;` was refused with the characters.
+fn unambiguous_segments(path: &str) -> Result<(), AmbiguousTarget> {
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let mut segments = inner.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "" if !last => return Err(AmbiguousTarget("its path has an empty segment")),
+            "." | ".." => return Err(AmbiguousTarget("its path has a dot segment")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use proptest::prelude::*;
+
+    fn read(target: &str, host: &str) -> Result<Target, AmbiguousTarget> {
+        let uri: Uri = target.parse().map_err(|_| AmbiguousTarget("not a URI"))?;
+        let request = Request::get(uri).header(header::HOST, host).body(()).unwrap();
+        Target::read(&request.into_parts().0)
+    }
+
+    #[test]
+    fn what_need_not_be_encoded_is_not() {
+        let path = |target: &str| read(target, "a").map(|target| target.path_and_query().to_owned());
+        assert_eq!(path("/%61dmin/%7Euser?x=%61").unwrap(), "/admin/~user?x=%61");
+        assert_eq!(path("/caf%c3%a9").unwrap(), "/caf%C3%A9");
+        assert_eq!(path("/a/b/?").unwrap(), "/a/b/?");
+        assert_eq!(path("/").unwrap(), "/");
+    }
+
+    #[test]
+    fn hosts_are_lower_case_and_without_the_last_dot() {
+        let target = read("/", "Wiki.Example.COM.:8443").unwrap();
+        assert_eq!((target.host(), target.port()), ("wiki.example.com", Some(8443)));
+        assert_eq!(read("/", "[::1]:80").unwrap().host(), "[::1]");
+        for host in [
+            "", ".", "a b", "a@b", "a:b", "a:", "a:99999", "a/b", "a,b", "[::1", "[v1.x]", "a:1:2",
+        ] {
+            assert!(read("/", host).is_err(), "{host}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_target_is_read_again_as_itself(path in "(/[a-zA-Z0-9%;.\\\\~_-]{0,6}){1,4}", query in "(\\?[a-z%/.]{0,5})?") {
+            if let Ok(target) = read(&format!("{path}{query}"), "a") {
+                let again = read(target.path_and_query(), "a").unwrap();
+                prop_assert_eq!(&again, &target);
+                let decoded = percent_encoding::percent_decode_str(target.path()).collect::<Vec<u8>>();
+                prop_assert_eq!(decoded.iter().filter(|b| **b == b'/').count(), target.path().matches('/').count());
+                let text = String::from_utf8_lossy(&decoded).into_owned();
+                prop_assert!(!text.split('/').any(|segment| matches!(segment, "." | "..")));
+            }
+        }
     }
 }

@@ -1,0 +1,43 @@
+//! What the application is told of where a request came from (RFC 7239, RFC 9110 §7.6.3).
+
+use std::{fmt::Write, net::IpAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::Arrival;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// Writes the whole family anew, from the socket, from trusted proxies and from the configuration (I7, I8).
+pub(super) fn write(arrival: &Arrival<'_>, before: &[IpAddr], headers: &mut HeaderMap) {
+    let origin = arrival.origin;
+    let scheme = if origin.is_https() { "https" } else { "http" };
+    let mut authority = origin.host.to_string();
+    if let Some(port) = origin.port {
+        let _ = write!(authority, ":{port}");
+    }
+    let port = origin.port.unwrap_or(if origin.is_https() { 443 } else { 80 });
+    let mut chain = String::new();
+    let mut forwarded = String::new();
+    for address in before.iter().chain([&arrival.peer]) {
+        let address = address.to_canonical();
+        let comma = if chain.is_empty() { "" } else { ", " };
+        let _ = write!(chain, "{comma}{address}");
+        let _ = match address {
+            IpAddr::V4(address) => write!(forwarded, "{comma}for={address}"),
+            IpAddr::V6(address) => write!(forwarded, "{comma}for=\"[{address}]\""),
+        };
+    }
+    let _ = write!(forwarded, ";host=\"{authority}\";proto={scheme}");
+    headers.insert(PROTO, HeaderValue::from_static(scheme));
+    headers.insert(PORT, HeaderValue::from(port));
+    for (name, value) in [(FOR, chain), (HOST, authority), (header::FORWARDED, forwarded)] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+    headers.append(header::VIA, HeaderValue::from_static("1.1 vestibule"));
+}

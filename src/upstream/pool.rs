@@ -1,0 +1,191 @@
+//! Connections to one destination, kept for the next request.
+//!
+//! A connection belongs to the runtime of the thread that opened it, and so do the idle ones: each thread looks into a
+//! drawer of its own, and no two wait for each other.
+
+use std::{
+    cell::Cell,
+    fmt, io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use super::{Destination, UpstreamError, body::RequestBody};
+use crate::trust::TrustRoots;
+
+pub(super) struct Pool {
+    destination: Destination,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    drawers: [Mutex<Vec<Idle>>; DRAWERS],
+}
+
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Instant,
+}
+
+const DRAWERS: usize = 32;
+/// Idle connections in one drawer.
+const MAX_IDLE: usize = 64;
+/// Shorter than most servers keep an idle connection.
+const IDLE: Duration = Duration::from_secs(50);
+
+impl Pool {
+    /// # Errors
+    /// When TLS cannot be set up for this destination.
+    pub(super) fn new(destination: Destination, trust: &TrustRoots) -> Result<Self, rustls::Error> {
+        let tls = match destination.tls {
+            false => None,
+            true => {
+                let name = ServerName::try_from(destination.host.to_string());
+                let name = name.map_err(|error| rustls::Error::General(error.to_string()))?;
+                Some((TlsConnector::from(trust.client_config()?), name))
+            }
+        };
+        Ok(Self {
+            destination,
+            tls,
+            drawers: [const { Mutex::new(Vec::new()) }; DRAWERS],
+        })
+    }
+
+    /// A connection from this thread's drawer, or a new one.
+    pub(super) async fn lease(self: &Arc<Self>, connect: Duration) -> Result<Lease, UpstreamError> {
+        match self.idle() {
+            Some(sender) => Ok(Lease {
+                sender,
+                pool: self.clone(),
+                used: true,
+            }),
+            None => self.open(connect).await,
+        }
+    }
+
+    /// A connection that nothing was sent on.
+    pub(super) async fn open(self: &Arc<Self>, connect: Duration) -> Result<Lease, UpstreamError> {
+        let sender = timeout(connect, self.connect())
+            .await
+            .map_err(|_| UpstreamError::TimedOut)?;
+        let sender = sender.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+        Ok(Lease {
+            sender,
+            pool: self.clone(),
+            used: false,
+        })
+    }
+
+    async fn connect(&self) -> io::Result<SendRequest<RequestBody>> {
+        let Destination { host, port, .. } = &self.destination;
+        let tcp = match host.parse::<std::net::IpAddr>() {
+            Ok(address) => TcpStream::connect((address, *port)).await?,
+            Err(_) => TcpStream::connect((&**host, *port)).await?,
+        };
+        tcp.set_nodelay(true)?;
+        match &self.tls {
+            None => handshake(tcp).await,
+            Some((connector, name)) => handshake(connector.connect(name.clone(), tcp).await?).await,
+        }
+    }
+
+    /// The connection that was used last, so that those that are not needed grow old and go.
+    fn idle(&self) -> Option<SendRequest<RequestBody>> {
+        let mut drawer = self.drawer();
+        while let Some(idle) = drawer.pop() {
+            if idle.sender.is_ready() && idle.since.elapsed() < IDLE {
+                return Some(idle.sender);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, sender: SendRequest<RequestBody>) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut drawer = self.drawer();
+        let aged = drawer.iter().take_while(|idle| idle.since.elapsed() >= IDLE).count();
+        drawer.drain(..aged);
+        if drawer.len() < MAX_IDLE {
+            let since = Instant::now();
+            drawer.push(Idle { sender, since });
+        }
+    }
+
+    fn drawer(&self) -> MutexGuard<'_, Vec<Idle>> {
+        let index = thread_number() % DRAWERS;
+        let drawer = self.drawers.get(index).unwrap_or(&self.drawers[0]);
+        drawer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("destination", &self.destination)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn handshake<S>(stream: S) -> io::Result<SendRequest<RequestBody>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // How the connection ends is told to whoever waits for an answer on it.
+    tokio::spawn(async move { drop(connection.with_upgrades().await) });
+    Ok(sender)
+}
+
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    NUMBER.with(|number| match number.get() {
+        Some(number) => number,
+        None => {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            number.set(Some(next));
+            next
+        }
+    })
+}
+
+/// A connection that is in use by one exchange.
+pub(super) struct Lease {
+    pub(super) sender: SendRequest<RequestBody>,
+    pool: Arc<Pool>,
+    /// It served another request before, so the other side may be closing it.
+    pub(super) used: bool,
+}
+
+impl Lease {
+    pub(super) fn give_back(self) {
+        self.pool.keep(self.sender);
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,5 +1,8 @@
 //! Sockets: accept, limits, drain; the admin listener.
 
+mod listen;
+mod patience;
+
 use std::{net::SocketAddr, time::Duration};
 
 /// The `[server]` and `[admin]` tables, as far as sockets are concerned.

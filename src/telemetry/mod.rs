@@ -3,11 +3,13 @@
 mod access;
 mod line;
 mod log;
+mod metrics;
 mod sink;
 mod stopwatch;
 
 pub use access::{AccessRecord, access};
 pub use log::{LogError, LogGuard, init};
+pub use metrics::{Metrics, OpenConnection};
 pub use stopwatch::Stopwatch;
 
 /// The `[log]` table.
@@ -34,25 +36,5 @@ impl Default for LogSettings {
             level: "info".into(),
             access: true,
         }
-    }
-}
-
-/// Counters and histograms in Prometheus' text format; handles are resolved when the program loads.
-#[derive(Debug, Default)]
-pub struct Metrics;
-
-impl Metrics {
-    /// For these routes and providers, in the order of their ids.
-    pub fn new(_routes: &[&str], _providers: &[&str]) -> Self {
-        unimplemented!()
-    }
-
-    /// Everything, for `/metrics`.
-    pub fn encode(&self) -> String {
-        unimplemented!()
-    }
-
-    pub fn request(&self, _record: &AccessRecord<'_>) {
-        unimplemented!()
     }
 }

@@ -66,6 +66,7 @@ pub(super) struct Door {
     /// One for each connection that may be open.
     permits: Arc<Semaphore>,
     closing: CancellationToken,
+    is_full: bool,
     is_starved: bool,
 }
 
@@ -85,6 +86,7 @@ impl Door {
             listener: TcpListener::from_std(listener)?,
             permits,
             closing,
+            is_full: false,
             is_starved: false,
         })
     }
@@ -99,7 +101,8 @@ impl Door {
     /// be missing at the other workers' doors.
     async fn accept(&mut self) -> Option<Guest> {
         let (stream, peer) = self.knock().await;
-        if self.permits.available_permits() == 0 {
+        let was_full = std::mem::replace(&mut self.is_full, self.permits.available_permits() == 0);
+        if self.is_full && !was_full {
             tracing::warn!("as many connections as allowed are open: others wait");
         }
         let permit = self.permits.clone().acquire_owned().await.ok()?;

@@ -26,3 +26,26 @@ impl From<String> for Body {
         Bytes::from(text).into()
     }
 }
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let Self::Full(full) = self.get_mut();
+        std::pin::Pin::new(full).poll_frame(cx).map_err(|never| match never {})
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let Self::Full(full) = self;
+        full.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        let Self::Full(full) = self;
+        full.size_hint()
+    }
+}

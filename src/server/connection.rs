@@ -9,6 +9,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,6 +20,10 @@ use hyper::{
     service::HttpService,
 };
 use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Handle, Limits, listen::Guest, patience};
@@ -26,6 +31,8 @@ use crate::{telemetry::Metrics, upstream::body::Body};
 
 /// The least that hyper can work with; also what it may hold back of a body that nobody reads.
 const BUFFER: usize = 64 * 1_024;
+/// How long a client may go on after the last answer before it is cut off.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a guest until the connection ends; `closing` lets it finish what is under way.
 ///
@@ -40,26 +47,39 @@ where
 {
     let carried = (guest.permit, carried);
     let (socket, patience) = patience::pair(guest.stream, carried, limits.header_timeout);
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(patience)
         .header_read_timeout(limits.keep_alive)
         .max_header_size(limits.header_bytes)
         .max_headers(limits.header_count)
         .max_buf_size(limits.header_bytes.max(BUFFER))
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
-    let outcome = match closing.run_until_cancelled(connection.as_mut()).await {
+    let outcome = match closing.run_until_cancelled(&mut connection).await {
         Some(outcome) => outcome,
         None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
         }
     };
     if let Err(error) = outcome {
         tracing::debug!(peer = %guest.peer, %error, "a connection broke");
     }
+    // An upgraded socket is somebody else's now.
+    if let Some(parts) = connection.into_parts() {
+        linger(parts.io.into_inner()).await;
+    }
+}
+
+/// Closes in stages (RFC 9112 §9.6): a client that is still sending when the socket closes is reset by its kernel, and
+/// might never read why.
+async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut waste = [0; 1_024];
+    let hear_out = async {
+        let _ = socket.shutdown().await;
+        while matches!(socket.read(&mut waste).await, Ok(1..)) {}
+    };
+    let _ = timeout(LINGER, hear_out).await;
 }
 
 /// What answers the requests of one connection.

@@ -96,7 +96,7 @@ impl<H: Handle> Server<H> {
 
     fn take(&mut self, listeners: io::Result<Vec<StdListener>>) -> io::Result<()> {
         let listeners = listeners?;
-        for listener in listeners.first() {
+        if let Some(listener) = listeners.first() {
             self.addresses.listen.push(listener.local_addr()?);
         }
         for (worker, listener) in self.listeners.iter_mut().zip(listeners) {
@@ -232,3 +232,6 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

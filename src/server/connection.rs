@@ -108,9 +108,9 @@ impl<H: Handle> Reception<H> {
             return Ok(plain(StatusCode::URI_TOO_LONG, "The address is too long.\n"));
         }
         let answer = caught(self.handler.handle(request, self.peer)).await;
-        Ok(answer.unwrap_or_else(|panic| {
+        // The hook for panics has logged it, with its place.
+        Ok(answer.unwrap_or_else(|_| {
             self.metrics.panic();
-            tracing::error!(panic = said(&*panic), "a bug ended a request");
             plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here.\n")
         }))
     }
@@ -149,10 +149,4 @@ async fn caught<F: Future>(future: F) -> Result<F::Output, Panic> {
         }
     })
     .await
-}
-
-fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("nothing was said")
 }

@@ -123,7 +123,7 @@ async fn requests_are_answered_one_after_another_and_at_once() {
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("127.0.0.1 /a"),
         "{answer}"
     );
-    let answer = exchange(&mut stream, get("/b") + &get("/c")).await;
+    let answer = exchange(&mut stream, [get("/b"), get("/c")].concat()).await;
     assert!(
         answer.contains("127.0.0.1 /bHTTP/1.1 200 ") && answer.ends_with("/c"),
         "{answer}"

@@ -1,6 +1,6 @@
 //! The log of the process: lines on standard output.
 
-use std::io;
+use std::{io, panic};
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{
@@ -48,6 +48,7 @@ pub fn init(settings: &LogSettings) -> Result<LogGuard, LogError> {
     if settings.access {
         access::open(sink.clone(), settings.format);
     }
+    panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a bug")));
     Ok(LogGuard(sink))
 }
 

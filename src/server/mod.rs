@@ -140,6 +140,7 @@ impl<H: Handle> Server<H> {
 
 /// A server that serves; dropping it ends it at once.
 #[derive(Debug)]
+#[must_use = "the server ends when this is dropped"]
 pub struct Running {
     addresses: Addresses,
     stop: Stop,

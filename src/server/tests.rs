@@ -158,7 +158,9 @@ async fn what_is_too_long_has_a_status_of_its_own() {
 
 #[tokio::test]
 async fn a_head_that_comes_slowly_is_cut_off() {
-    let house = open(settings());
+    let mut settings = settings();
+    settings.limits.keep_alive = Duration::from_secs(30);
+    let house = open(settings);
     let mut stream = house.connect().await;
     sleep(Duration::from_millis(600)).await;
     stream.write_all(b"GET /").await.unwrap();

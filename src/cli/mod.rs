@@ -4,7 +4,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod keygen;
-mod run;
+pub mod run;
 
 use std::{
     io::{self, Write},
@@ -94,6 +94,13 @@ enum No {
     Unwritable { path: String, error: io::Error },
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
+    #[error("cannot start: {0}")]
+    Start(#[from] run::StartError),
+    #[error("cannot start: {0}")]
+    Log(#[from] crate::telemetry::LogError),
+    #[error("every thread of the server has ended; the log says why")]
+    Ended,
+    #[cfg(feature = "demo")]
     #[error("{0}")]
     NotYet(&'static str),
 }

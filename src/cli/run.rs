@@ -1,23 +1,171 @@
 //! `vestibule run`: serves.
 
-use std::path::Path;
+use std::{io, path::Path, sync::Arc};
+
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::No;
 use crate::{
-    config::{self, Settings},
+    config::{self, Settings, Warning},
+    gateway::{self, Gateway, Parts},
+    server::{BindError, Running, Server},
+    telemetry::{self, Metrics},
     time::{Clock, SystemClock},
 };
 
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Gateway(#[from] gateway::StartError),
+    #[error("{source}; {}", remedy(.source))]
+    Bind {
+        #[from]
+        source: BindError,
+    },
+    #[error("the system gives no threads: {0}; raise its limits, or lower `workers` in [server]")]
+    Threads(io::Error),
+    #[error("signals cannot be received: {0}")]
+    Signals(io::Error),
+}
+
+/// What to do about an address that cannot be listened at.
+fn remedy(error: &BindError) -> &'static str {
+    match error.error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program does: stop it, or write another address as `listen` in [server] or [admin]"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: correct `listen` in [server] or [admin], \
+             or listen at 0.0.0.0 or [::] for all it has"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are for those whom the system allows: write a higher one as `listen` in [server] or \
+             [admin], or give the program CAP_NET_BIND_SERVICE"
+        }
+        _ => "check `listen` in [server] and [admin]",
+    }
+}
+
+/// Opens the gateway that the settings describe, on threads of its own, and returns.
+///
+/// Dropping what is returned ends it at once.
+///
+/// # Errors
+/// When it cannot be made of its settings, and when an address or a thread is not to be had.
+pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
+    let metrics = Arc::new(metrics(&settings));
+    let parts = Parts {
+        settings: settings.gateway,
+        routes: settings.routes,
+        providers: settings.providers,
+        upstreams: settings.upstreams,
+        session: settings.session,
+        scrub: settings.scrub,
+    };
+    let gateway = Arc::new(Gateway::new(parts, clock, metrics.clone())?);
+    let server = Server::bind(settings.server, gateway, metrics)?;
+    server.start().map_err(StartError::Threads)
+}
+
+/// With a place for every route and provider.
+fn metrics(settings: &Settings) -> Metrics {
+    let routes: Vec<&str> = settings.routes.iter().map(|route| &*route.name).collect();
+    let providers: Vec<&str> = settings.providers.iter().map(|provider| provider.id.as_str()).collect();
+    Metrics::new(&routes, &providers)
+}
+
 pub(super) fn run(file: &Path) -> Result<(), No> {
     let settings = config::load(file, SystemClock.now())?;
-    // The telemetry is set up here, from `settings.log`, so that the warnings below are its first lines.
-    for warning in &settings.warnings {
-        tracing::warn!(line = warning.line, column = warning.column, "{}", warning.message);
-    }
+    let _log = telemetry::init(&settings.log)?;
+    warn(&settings.warnings);
     serve(settings)
 }
 
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        tracing::warn!(line = warning.line, column = warning.column, "{}", warning.message);
+    }
+}
+
 /// Serves until it is told to stop.
-fn serve(_settings: Settings) -> Result<(), No> {
-    Err(No::NotYet("this build cannot serve yet"))
+fn serve(settings: Settings) -> Result<(), No> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(StartError::Threads)?.block_on(async {
+        let mut signals = Signals::new().map_err(StartError::Signals)?;
+        let running = open(settings, Arc::new(SystemClock))?;
+        announce(&running);
+        until_stopped(running, &mut signals).await
+    })
+}
+
+fn announce(running: &Running) {
+    for address in running.addresses() {
+        tracing::info!(%address, "listening");
+    }
+    if let Some(address) = running.admin_address() {
+        tracing::info!(%address, "listening for the operator: /livez, /readyz, /metrics");
+    }
+}
+
+/// The first signal drains, the second ends what is left.
+async fn until_stopped(running: Running, signals: &mut Signals) -> Result<(), No> {
+    tokio::select! {
+        () = running.over() => return Err(No::Ended),
+        () = signals.next() => tracing::info!("stopping: requests under way may finish, a second signal ends them"),
+    }
+    running.drain();
+    tokio::select! {
+        () = running.over() => tracing::info!("stopped"),
+        () = signals.next() => tracing::warn!("stopped at once: requests under way are cut off"),
+    }
+    Ok(())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_start_names_the_place_and_the_remedy() {
+        for (kind, words) in [
+            (io::ErrorKind::AddrInUse, "another program does: stop it"),
+            (io::ErrorKind::AddrNotAvailable, "listen at 0.0.0.0"),
+            (io::ErrorKind::PermissionDenied, "CAP_NET_BIND_SERVICE"),
+            (io::ErrorKind::Other, "check `listen` in [server]"),
+        ] {
+            let address = ([127, 0, 0, 1], 80).into();
+            let error = kind.into();
+            let text = StartError::from(BindError { address, error }).to_string();
+            assert!(
+                text.starts_with("cannot listen at 127.0.0.1:80: ") && text.contains(words),
+                "{text}"
+            );
+        }
+    }
 }

@@ -1,6 +1,190 @@
 //! Sockets: accept, limits, drain; the admin listener.
 
-use std::{net::SocketAddr, time::Duration};
+mod admin;
+mod connection;
+mod listen;
+mod patience;
+mod workers;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{gateway::Gateway, telemetry::Metrics, upstream::body::Body};
+use admin::Office;
+use workers::{Shared, Stop};
+
+/// What answers requests: the gateway, and stand-ins for it.
+pub trait Handle: Send + Sync + 'static {
+    /// Answers a request that came from this address.
+    fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl Handle for Gateway {
+    fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send {
+        self.handle(request, peer)
+    }
+}
+
+/// Sockets that listen; nothing is accepted until the server starts.
+#[derive(Debug)]
+pub struct Server<H> {
+    shared: Arc<Shared<H>>,
+    /// Of each worker.
+    listeners: Vec<Vec<StdListener>>,
+    admin: Option<StdListener>,
+    addresses: Addresses,
+}
+
+/// Where a server listens; a port 0 of the settings is a real one here.
+#[derive(Clone, Debug, Default)]
+struct Addresses {
+    listen: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+/// An address that cannot be listened at.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen at {address}: {error}")]
+pub struct BindError {
+    pub address: SocketAddr,
+    pub error: io::Error,
+}
+
+impl<H: Handle> Server<H> {
+    /// Takes every address of the settings.
+    ///
+    /// # Errors
+    /// The first address that cannot be taken.
+    pub fn bind(settings: Settings, handler: Arc<H>, metrics: Arc<Metrics>) -> Result<Self, BindError> {
+        let workers = settings.workers.max(1);
+        let mut server = Self {
+            listeners: (0..workers).map(|_| Vec::new()).collect(),
+            admin: None,
+            addresses: Addresses::default(),
+            shared: Arc::new(Shared {
+                handler,
+                metrics,
+                limits: settings.limits,
+                drain_delay: settings.drain_delay,
+                drain_timeout: settings.drain_timeout,
+                permits: Arc::new(Semaphore::new(settings.limits.connections.min(Semaphore::MAX_PERMITS))),
+                stop: Stop::default(),
+            }),
+        };
+        for &address in &settings.listen {
+            let listen = || listen::bind(address, &settings.listen, workers);
+            server.take(listen()).map_err(|error| BindError { address, error })?;
+        }
+        if let Some(address) = settings.admin {
+            let listen = || listen::bind(address, &settings.listen, 1);
+            server
+                .take_admin(listen())
+                .map_err(|error| BindError { address, error })?;
+        }
+        Ok(server)
+    }
+
+    fn take(&mut self, listeners: io::Result<Vec<StdListener>>) -> io::Result<()> {
+        let listeners = listeners?;
+        if let Some(listener) = listeners.first() {
+            self.addresses.listen.push(listener.local_addr()?);
+        }
+        for (worker, listener) in self.listeners.iter_mut().zip(listeners) {
+            worker.push(listener);
+        }
+        Ok(())
+    }
+
+    fn take_admin(&mut self, listeners: io::Result<Vec<StdListener>>) -> io::Result<()> {
+        self.admin = listeners?.pop();
+        self.addresses.admin = self.admin.as_ref().map(StdListener::local_addr).transpose()?;
+        Ok(())
+    }
+
+    /// Accepts from now on, on threads of its own.
+    ///
+    /// # Errors
+    /// When there are no threads to be had.
+    pub fn start(self) -> io::Result<Running> {
+        let over = CancellationToken::new();
+        let mut running = Running {
+            addresses: self.addresses,
+            stop: self.shared.stop.clone(),
+            over: over.clone(),
+            threads: Vec::new(),
+        };
+        running.threads = workers::start(&self.shared, self.listeners, &over)?;
+        if let Some(listener) = self.admin {
+            let office = Office {
+                metrics: self.shared.metrics.clone(),
+                draining: running.stop.drain.clone(),
+            };
+            let work = admin::serve(listener, office, over);
+            running
+                .threads
+                .push(workers::spawn("admin", running.stop.abort.clone(), work, ())?);
+        }
+        Ok(running)
+    }
+}
+
+/// A server that serves; dropping it ends it at once.
+#[derive(Debug)]
+#[must_use = "the server ends when this is dropped"]
+pub struct Running {
+    addresses: Addresses,
+    stop: Stop,
+    /// Cancelled when the last worker has ended.
+    over: CancellationToken,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Where it listens, in the order of the settings.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses.listen
+    }
+
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.addresses.admin
+    }
+
+    /// Begins to end: not ready any more, and soon closed to new connections.
+    pub fn drain(&self) {
+        self.stop.drain.cancel();
+    }
+
+    /// Waits until it has ended, by a drain or by itself.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Drains, and returns when it is over.
+    pub async fn stop(mut self) {
+        self.drain();
+        self.over().await;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.abort.cancel();
+    }
+}
 
 /// The `[server]` and `[admin]` tables, as far as sockets are concerned.
 #[derive(Clone, Debug)]
@@ -46,3 +230,6 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

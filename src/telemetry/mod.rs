@@ -1,9 +1,15 @@
 //! What the gateway tells its operator: logs and metrics.
 
+mod access;
+mod line;
+mod log;
+mod metrics;
+mod sink;
 mod stopwatch;
 
-use std::time::Duration;
-
+pub use access::{AccessRecord, access};
+pub use log::{LogError, LogGuard, init};
+pub use metrics::{Metrics, OpenConnection};
 pub use stopwatch::Stopwatch;
 
 /// The `[log]` table.
@@ -31,55 +37,4 @@ impl Default for LogSettings {
             access: true,
         }
     }
-}
-
-/// Counters and histograms in Prometheus' text format; handles are resolved when the program loads.
-#[derive(Debug, Default)]
-pub struct Metrics;
-
-impl Metrics {
-    /// For these routes and providers, in the order of their ids.
-    pub fn new(_routes: &[&str], _providers: &[&str]) -> Self {
-        unimplemented!()
-    }
-
-    /// Everything, for `/metrics`.
-    pub fn encode(&self) -> String {
-        unimplemented!()
-    }
-
-    pub fn request(&self, _record: &AccessRecord<'_>) {
-        unimplemented!()
-    }
-}
-
-/// The line of one request; its fields are the columns of the access log.
-#[derive(Debug)]
-pub struct AccessRecord<'a> {
-    /// The reference id that the person sees on an error page.
-    pub id: &'a str,
-    pub method: &'a str,
-    pub host: &'a str,
-    /// Without query.
-    pub path: &'a str,
-    pub status: u16,
-    /// Index and name of the route.
-    pub route: Option<(usize, &'a str)>,
-    /// `allow`, `login`, `challenge`, `deny`, `endpoint`, `error`, `not_found`.
-    pub decision: &'static str,
-    /// Why, where the decision is not to allow.
-    pub reason: Option<&'a str>,
-    /// `session`, `bearer` or absent.
-    pub proof: Option<&'static str>,
-    /// A pseudonym of issuer and subject.
-    pub subject: Option<&'a str>,
-    pub client: std::net::IpAddr,
-    pub duration: Duration,
-    /// The part of `duration` that the upstream took.
-    pub upstream: Option<Duration>,
-}
-
-/// Writes the line.
-pub fn access(_record: &AccessRecord<'_>) {
-    unimplemented!()
 }

@@ -1,0 +1,68 @@
+//! What an operator's programs ask: alive, ready, and how much of everything.
+
+use std::{convert::Infallible, io, net::TcpListener as StdListener, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Limits, connection, listen::Door};
+use crate::telemetry::Metrics;
+
+/// Open connections at once; an operator's programs are few.
+const CONNECTIONS: usize = 64;
+const TEXT: &str = "text/plain; charset=utf-8";
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the admin listener tells of.
+#[derive(Clone, Debug)]
+pub(super) struct Office {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) draining: CancellationToken,
+}
+
+/// Answers until the last worker has ended.
+pub(super) async fn serve(listener: StdListener, office: Office, over: CancellationToken) -> io::Result<()> {
+    let mut door = Door::open(listener, Arc::new(Semaphore::new(CONNECTIONS)), over.clone())?;
+    while let Some(guest) = door.next().await {
+        let (office, over) = (office.clone(), over.clone());
+        let service = service_fn(move |request: Request<_>| {
+            let answer = office.answer(request.method(), request.uri().path());
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        tokio::spawn(async move { connection::serve(guest, (), &Limits::default(), over, service).await });
+    }
+    Ok(())
+}
+
+impl Office {
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only\n".into());
+            let allow = HeaderValue::from_static("GET, HEAD");
+            refusal.headers_mut().insert(header::ALLOW, allow);
+            return refusal;
+        }
+        match path {
+            "/livez" => response(StatusCode::OK, TEXT, "ok\n".into()),
+            "/readyz" if self.draining.is_cancelled() => {
+                response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n".into())
+            }
+            "/readyz" => response(StatusCode::OK, TEXT, "ok\n".into()),
+            "/metrics" => response(StatusCode::OK, METRICS, self.metrics.encode()),
+            _ => response(StatusCode::NOT_FOUND, TEXT, "try /livez, /readyz or /metrics\n".into()),
+        }
+    }
+}
+
+fn response(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

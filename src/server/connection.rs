@@ -1,0 +1,152 @@
+//! One connection: HTTP/1.1 on a socket, within limits.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    error::Error,
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use hyper::{
+    body::{Body as HttpBody, Incoming},
+    server::conn::http1,
+    service::HttpService,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Handle, Limits, listen::Guest, patience};
+use crate::{telemetry::Metrics, upstream::body::Body};
+
+/// The least that hyper can work with; also what it may hold back of a body that nobody reads.
+const BUFFER: usize = 64 * 1_024;
+/// How long a client may go on after the last answer before it is cut off.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves a guest until the connection ends; `closing` lets it finish what is under way.
+///
+/// `carried` lives as long as the socket, which may outlive this after an upgrade.
+pub(super) async fn serve<S, B, T>(guest: Guest, carried: T, limits: &Limits, closing: CancellationToken, service: S)
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: HttpBody + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    T: Send + Unpin + 'static,
+{
+    let carried = (guest.permit, carried);
+    let (socket, patience) = patience::pair(guest.stream, carried, limits.header_timeout);
+    let mut connection = http1::Builder::new()
+        .timer(patience)
+        .header_read_timeout(limits.keep_alive)
+        .max_header_size(limits.header_bytes)
+        .max_headers(limits.header_count)
+        .max_buf_size(limits.header_bytes.max(BUFFER))
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let outcome = match closing.run_until_cancelled(&mut connection).await {
+        Some(outcome) => outcome,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(peer = %guest.peer, %error, "a connection broke");
+    }
+    // An upgraded socket is somebody else's now.
+    if let Some(parts) = connection.into_parts() {
+        linger(parts.io.into_inner()).await;
+    }
+}
+
+/// Closes in stages (RFC 9112 §9.6): a client that is still sending when the socket closes is reset by its kernel, and
+/// might never read why.
+async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut waste = [0; 1_024];
+    let hear_out = async {
+        let _ = socket.shutdown().await;
+        while matches!(socket.read(&mut waste).await, Ok(1..)) {}
+    };
+    let _ = timeout(LINGER, hear_out).await;
+}
+
+/// What answers the requests of one connection.
+#[derive(Debug)]
+pub(super) struct Reception<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) target_bytes: usize,
+    pub(super) peer: IpAddr,
+}
+
+impl<H> Clone for Reception<H> {
+    fn clone(&self) -> Self {
+        Self {
+            handler: self.handler.clone(),
+            metrics: self.metrics.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<H: Handle> Reception<H> {
+    /// Answers, whatever happens.
+    pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        if length(request.uri()) > self.target_bytes {
+            return Ok(plain(StatusCode::URI_TOO_LONG, "The address is too long.\n"));
+        }
+        let answer = caught(self.handler.handle(request, self.peer)).await;
+        // The hook for panics has logged it, with its place.
+        Ok(answer.unwrap_or_else(|_| {
+            self.metrics.panic();
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here.\n")
+        }))
+    }
+}
+
+/// Bytes of a request target; `http` keeps no text of the whole.
+fn length(target: &Uri) -> usize {
+    let authority = target.authority().map_or(0, |authority| authority.as_str().len());
+    let path = target.path_and_query().map_or(0, |path| path.as_str().len());
+    authority.saturating_add(path)
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Bytes::from_static(text.as_bytes()).into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+type Panic = Box<dyn Any + Send>;
+
+/// The outcome, or the panic instead; the future is not touched again after one.
+async fn caught<F: Future>(future: F) -> Result<F::Output, Panic> {
+    let mut future = pin!(future);
+    std::future::poll_fn(move |cx| {
+        let mut poll = || Pin::as_mut(&mut future).poll(cx);
+        match catch_unwind(AssertUnwindSafe(&mut poll)) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await
+}

@@ -1,0 +1,126 @@
+//! How long a client may keep us waiting for a request.
+//!
+//! hyper knows one time limit for all that comes before the last byte of a request's head. Here it is two: a client
+//! may be silent between requests for long, but once it speaks it must come to the point. The socket notes that bytes
+//! arrived, and the timer that hyper asks for notices.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use hyper::rt::{Sleep, Timer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// A client's socket; what it carries is let go when it closes, upgraded or not.
+#[derive(Debug)]
+pub(super) struct Socket<T> {
+    stream: TcpStream,
+    spoke: Arc<AtomicBool>,
+    _carried: T,
+}
+
+/// Makes hyper's timers for the head of a request.
+#[derive(Debug)]
+pub(super) struct Patience {
+    spoke: Arc<AtomicBool>,
+    head: Duration,
+}
+
+/// The socket, and the timer that watches it; `head` is the time from the first byte of a head to its last.
+pub(super) fn pair<T>(stream: TcpStream, carried: T, head: Duration) -> (Socket<T>, Patience) {
+    let spoke = Arc::<AtomicBool>::default();
+    let socket = Socket {
+        stream,
+        spoke: spoke.clone(),
+        _carried: carried,
+    };
+    (socket, Patience { spoke, head })
+}
+
+impl Timer for Patience {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        let now = Instant::now();
+        self.sleep_until(now.checked_add(duration).unwrap_or(now))
+    }
+
+    /// hyper asks for this when it begins to wait for a request.
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.spoke.store(false, Ordering::Relaxed);
+        Box::pin(Wait {
+            timer: Box::pin(tokio::time::sleep_until(deadline.into())),
+            spoke: self.spoke.clone(),
+            head: Some(self.head),
+        })
+    }
+}
+
+struct Wait {
+    timer: Pin<Box<tokio::time::Sleep>>,
+    spoke: Arc<AtomicBool>,
+    /// Until the head has begun.
+    head: Option<Duration>,
+}
+
+impl Sleep for Wait {}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.spoke.load(Ordering::Relaxed)
+            && let Some(head) = self.head.take()
+        {
+            let now = tokio::time::Instant::now();
+            self.timer.as_mut().reset(now.checked_add(head).unwrap_or(now));
+        }
+        self.timer.as_mut().poll(cx)
+    }
+}
+
+impl<T: Unpin> AsyncRead for Socket<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.spoke.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Unpin> AsyncWrite for Socket<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,129 @@
+//! The threads that serve: each has a runtime and listening sockets of its own, and shares nothing with the others
+//! but the handler. No request is handed from one thread to another.
+
+use std::{
+    io,
+    net::TcpListener as StdListener,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use hyper::service::service_fn;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Handle, Limits,
+    connection::{self, Reception},
+    listen::Door,
+};
+use crate::telemetry::Metrics;
+
+/// What all workers have in common.
+#[derive(Debug)]
+pub(super) struct Shared<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) limits: Limits,
+    pub(super) drain_delay: Duration,
+    pub(super) drain_timeout: Duration,
+    /// One for each connection that may be open, over all workers.
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) stop: Stop,
+}
+
+/// How the threads are told to end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stop {
+    /// Finish what is under way.
+    pub(super) drain: CancellationToken,
+    /// Drop everything.
+    pub(super) abort: CancellationToken,
+}
+
+/// A thread for each set of listeners.
+///
+/// # Errors
+/// When there is no thread or runtime to be had.
+pub(super) fn start<H: Handle>(
+    shared: &Arc<Shared<H>>,
+    listeners: Vec<Vec<StdListener>>,
+    over: &CancellationToken,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    // Cancels when the last worker, or the last attempt to start one, drops its share.
+    let last = Arc::new(over.clone().drop_guard());
+    let mut threads = Vec::with_capacity(listeners.len());
+    for (number, listeners) in listeners.into_iter().enumerate() {
+        let (shared, last) = (shared.clone(), last.clone());
+        let abort = shared.stop.abort.clone();
+        let work = work(listeners, shared);
+        threads.push(spawn(&format!("worker-{number}"), abort, work, last)?);
+    }
+    Ok(threads)
+}
+
+/// Runs a future on a thread of its own until it ends or is told to abort, and drops `last` at the end.
+pub(super) fn spawn<T: Send + 'static>(
+    name: &str,
+    abort: CancellationToken,
+    work: impl Future<Output = io::Result<()>> + Send + 'static,
+    last: T,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let run = move || {
+        run(&runtime, &abort, work);
+        // A name that is still being looked up keeps nobody waiting.
+        runtime.shutdown_background();
+        drop(last);
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+fn run(runtime: &Runtime, abort: &CancellationToken, work: impl Future<Output = io::Result<()>>) {
+    if let Some(Err(error)) = runtime.block_on(abort.run_until_cancelled(work)) {
+        tracing::error!(%error, "a thread of the server ended");
+    }
+}
+
+/// Serves until it is time to go, and then waits for those who are still being served.
+///
+/// What is waited for is sockets, upgraded ones too. Tasks that nobody waits for any more end with the runtime.
+async fn work<H: Handle>(listeners: Vec<StdListener>, shared: Arc<Shared<H>>) -> io::Result<()> {
+    let (closing, open) = (CancellationToken::new(), TaskTracker::new());
+    for listener in listeners {
+        let door = Door::open(listener, shared.permits.clone(), closing.clone())?;
+        tokio::spawn(receive(door, shared.clone(), closing.clone(), open.clone()));
+    }
+    shared.stop.drain.cancelled().await;
+    // Whoever balances the load takes a moment to notice that we are leaving, and still sends clients.
+    sleep(shared.drain_delay).await;
+    closing.cancel();
+    open.close();
+    if timeout(shared.drain_timeout, open.wait()).await.is_err() {
+        tracing::warn!(
+            connections = open.len(),
+            "connections are cut off: they took too long to finish"
+        );
+    }
+    Ok(())
+}
+
+async fn receive<H: Handle>(mut door: Door, shared: Arc<Shared<H>>, closing: CancellationToken, open: TaskTracker) {
+    while let Some(guest) = door.next().await {
+        let reception = Reception {
+            handler: shared.handler.clone(),
+            metrics: shared.metrics.clone(),
+            target_bytes: shared.limits.target_bytes,
+            peer: guest.peer.ip().to_canonical(),
+        };
+        let service = service_fn(move |request| reception.clone().answer(request));
+        let carried = (shared.metrics.connection(), open.token());
+        let (shared, closing) = (shared.clone(), closing.clone());
+        tokio::spawn(async move { connection::serve(guest, carried, &shared.limits, closing, service).await });
+    }
+}

@@ -54,7 +54,7 @@ enum Command {
     ///
     /// Everything listens on loopback; the URL, the users and their passwords are printed.
     #[cfg(feature = "demo")]
-    Demo,
+    Demo(demo::Options),
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ pub fn main() -> ExitCode {
         Command::Check(file) => check::check(&file.config),
         Command::Keygen(options) => keygen::keygen(&options),
         #[cfg(feature = "demo")]
-        Command::Demo => demo::demo(),
+        Command::Demo(options) => demo::demo(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,6 +101,6 @@ enum No {
     #[error("every thread of the server has ended; the log says why")]
     Ended,
     #[cfg(feature = "demo")]
-    #[error("{0}")]
-    NotYet(&'static str),
+    #[error("the demo needs the ports {port} and the three behind it: {error}; choose others with --port")]
+    Demo { port: u16, error: io::Error },
 }

@@ -71,11 +71,10 @@ pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running, StartE
     server.start().map_err(StartError::Threads)
 }
 
-/// With a place for every route and provider.
+/// With a place for every route.
 fn metrics(settings: &Settings) -> Metrics {
     let routes: Vec<&str> = settings.routes.iter().map(|route| &*route.name).collect();
-    let providers: Vec<&str> = settings.providers.iter().map(|provider| provider.id.as_str()).collect();
-    Metrics::new(&routes, &providers)
+    Metrics::new(&routes)
 }
 
 pub(super) fn run(file: &Path) -> Result<(), No> {
@@ -112,7 +111,7 @@ fn announce(running: &Running) {
 }
 
 /// The first signal drains, the second ends what is left.
-async fn until_stopped(running: Running, signals: &mut Signals) -> Result<(), No> {
+pub(super) async fn until_stopped(running: Running, signals: &mut Signals) -> Result<(), No> {
     tokio::select! {
         () = running.over() => return Err(No::Ended),
         () = signals.next() => tracing::info!("stopping: requests under way may finish, a second signal ends them"),
@@ -126,13 +125,13 @@ async fn until_stopped(running: Running, signals: &mut Signals) -> Result<(), No
 }
 
 /// SIGTERM and SIGINT.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

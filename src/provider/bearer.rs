@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use moka::{future, sync};
 
+use prometheus_client::metrics::counter::Counter;
+
 use super::{
-    BearerError, Provider, ProviderError,
+    BearerError, Provider, ProviderError, Settings,
     settings::{BearerKind, BearerSettings},
 };
 use crate::{
-    identity::{ClaimNames, Identity, Issuer, Proof, TokenError},
+    identity::{ClaimNames, Identity, Proof, TokenError},
     oauth::{
         access_token::{self, AccessToken},
         introspection,
@@ -17,6 +19,7 @@ use crate::{
         jwt::Unverified,
     },
     secret::Fingerprint,
+    telemetry::Metrics,
     time::Timestamp,
 };
 
@@ -43,20 +46,42 @@ pub(super) struct Bearer {
     rules: access_token::Rules,
     signed: sync::Cache<Fingerprint, Remembered>,
     introspected: future::Cache<Fingerprint, Remembered>,
+    counters: Counters,
+}
+
+/// What the caches knew, and did not.
+#[derive(Debug)]
+struct Counters {
+    signed_hit: Counter,
+    signed_miss: Counter,
+    introspected_hit: Counter,
+    introspected_miss: Counter,
+}
+
+impl Counters {
+    fn new(provider: &str, metrics: &Metrics) -> Self {
+        Self {
+            signed_hit: metrics.token_cache(provider, "jwt", "hit"),
+            signed_miss: metrics.token_cache(provider, "jwt", "miss"),
+            introspected_hit: metrics.token_cache(provider, "opaque", "hit"),
+            introspected_miss: metrics.token_cache(provider, "opaque", "miss"),
+        }
+    }
 }
 
 const UNKNOWN_TTL: Duration = Duration::from_secs(1);
 
 impl Bearer {
-    pub(super) fn new(settings: BearerSettings, issuer: Issuer) -> Self {
+    pub(super) fn new(settings: BearerSettings, provider: &Settings, metrics: &Metrics) -> Self {
         let rules = access_token::Rules {
-            issuer,
+            issuer: provider.issuer.clone(),
             audiences: settings.audiences.clone(),
             kind: settings.typ.as_ref().map(|kind| kind.to_ascii_lowercase()),
             clock_skew: settings.clock_skew,
         };
         let ttl = settings.cache_ttl.max(settings.negative_ttl).max(UNKNOWN_TTL);
         Self {
+            counters: Counters::new(provider.id.as_str(), metrics),
             rules,
             signed: sync::Cache::builder()
                 .max_capacity(settings.cache_entries)
@@ -150,8 +175,13 @@ impl Provider {
         fingerprint: &Fingerprint,
         now: Timestamp,
     ) -> Option<Result<Arc<Identity>, BearerError>> {
-        let remembered = self.bearer.as_ref()?.signed.get(fingerprint)?;
-        (now < remembered.until).then(|| remembered.verdict())
+        let bearer = self.bearer.as_ref()?;
+        let remembered = bearer
+            .signed
+            .get(fingerprint)
+            .filter(|remembered| now < remembered.until)?;
+        bearer.counters.signed_hit.inc();
+        Some(remembered.verdict())
     }
 
     /// Checks a token that says that this provider signed it.
@@ -165,6 +195,7 @@ impl Provider {
         fingerprint: Fingerprint,
         now: Timestamp,
     ) -> Result<Arc<Identity>, BearerError> {
+        bearer.counters.signed_miss.inc();
         let keys = self.keys(now).await?;
         let mut checked = self.checked(bearer, token, &keys, now);
         if matches!(checked, Err(TokenError::UnknownKey)) {
@@ -201,8 +232,10 @@ impl Provider {
         if let Some(remembered) = bearer.introspected.get(&fingerprint).await
             && now < remembered.until
         {
+            bearer.counters.introspected_hit.inc();
             return remembered.verdict();
         }
+        bearer.counters.introspected_miss.inc();
         let (provider, answers, token) = (self.clone(), bearer.introspected.clone(), token.to_owned());
         let task = tokio::spawn(async move {
             let stale = |remembered: &Remembered| remembered.until <= now;

@@ -197,7 +197,7 @@ impl Provider {
             endpoints: Endpoints::of(&settings.endpoints),
             metadata: Kept::new(settings.id.clone()),
             keys: Kept::new(settings.id.clone()),
-            bearer: bearer.map(|bearer| Bearer::new(bearer, settings.issuer.clone())),
+            bearer: bearer.map(|bearer| Bearer::new(bearer, &settings, &metrics)),
             transport,
             metrics,
             settings,
@@ -430,6 +430,12 @@ impl Provider {
 
     async fn call(&self, name: &'static str, request: Request<Bytes>) -> Result<Response<Bytes>, ProviderError> {
         let answer = self.transport.send(request).await;
+        let outcome = match &answer {
+            Ok(answer) if answer.status().is_success() => "ok",
+            Ok(_) => "refused",
+            Err(_) => "failed",
+        };
+        self.metrics.provider_call(self.id().as_str(), name, outcome);
         answer.map_err(|error| {
             tracing::warn!(provider = %self.id(), call = name, %error, "the provider does not answer");
             self.unavailable(error)

@@ -26,7 +26,6 @@ pub struct Metrics {
     registry: Registry,
     /// At the id of the route; the last is of requests that have none.
     routes: Box<[RouteMetrics]>,
-    providers: Box<[Arc<str>]>,
     requests: Family<RequestLabels, Counter>,
     provider_calls: Family<CallLabels, Counter>,
     token_cache: Family<CacheLabels, Counter>,
@@ -72,8 +71,8 @@ struct CacheLabels {
 type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
 impl Metrics {
-    /// For these routes and providers, in the order of their ids.
-    pub fn new(routes: &[&str], providers: &[&str]) -> Self {
+    /// For these routes, in the order of their ids.
+    pub fn new(routes: &[&str]) -> Self {
         let durations = Durations::new_with_constructor(histogram);
         let upstream_durations = Durations::new_with_constructor(histogram);
         let route = |name: &str| RouteMetrics::new(name, &durations, &upstream_durations);
@@ -81,7 +80,6 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("vestibule"),
             routes: routes.iter().copied().chain([""]).map(route).collect(),
-            providers: providers.iter().map(|&name| name.into()).collect(),
             requests: Family::default(),
             provider_calls: Family::default(),
             token_cache: Family::default(),
@@ -137,23 +135,23 @@ impl Metrics {
     }
 
     /// Counts a call to an authorization server, and how it ended.
-    pub fn provider_call(&self, provider: usize, call: &'static str, outcome: &'static str) {
+    pub fn provider_call(&self, provider: &str, call: &'static str, outcome: &'static str) {
         let labels = CallLabels {
-            provider: self.provider(provider),
+            provider: provider.into(),
             call,
             outcome,
         };
         self.provider_calls.get_or_create(&labels).inc();
     }
 
-    /// Counts a `hit` or a `miss` in the cache of tokens.
-    pub fn token_cache(&self, provider: usize, kind: &'static str, outcome: &'static str) {
+    /// The counter of what the cache of one kind of tokens knew, or did not.
+    pub fn token_cache(&self, provider: &str, kind: &'static str, outcome: &'static str) -> Counter {
         let labels = CacheLabels {
-            provider: self.provider(provider),
+            provider: provider.into(),
             kind,
             outcome,
         };
-        self.token_cache.get_or_create(&labels).inc();
+        self.token_cache.get_or_create_owned(&labels)
     }
 
     /// Counts a connection as open, until what is returned is dropped.
@@ -166,16 +164,12 @@ impl Metrics {
     pub fn panic(&self) {
         self.panics.inc();
     }
-
-    fn provider(&self, index: usize) -> Arc<str> {
-        self.providers.get(index).cloned().unwrap_or_default()
-    }
 }
 
 impl Default for Metrics {
-    /// For no route and no provider.
+    /// For no route.
     fn default() -> Self {
-        Self::new(&[], &[])
+        Self::new(&[])
     }
 }
 
@@ -257,14 +251,13 @@ mod tests {
 
     #[test]
     fn everything_is_counted_under_its_name() {
-        let metrics = Metrics::new(&["wiki", "public"], &["corp"]);
+        let metrics = Metrics::new(&["wiki", "public"]);
         metrics.request(&answered(Some((1, "public")), "allow", 200));
         metrics.request(&answered(Some((1, "public")), "allow", 204));
         metrics.request(&answered(None, "not_found", 404));
         metrics.request(&answered(Some((0, "wiki")), "something new", 999));
-        metrics.provider_call(0, "introspection", "ok");
-        metrics.token_cache(0, "jwt", "hit");
-        metrics.token_cache(7, "jwt", "miss");
+        metrics.provider_call("corp", "introspection", "ok");
+        metrics.token_cache("corp", "jwt", "hit").inc();
         metrics.panic();
         let connection = metrics.connection();
         let text = metrics.encode();
@@ -278,7 +271,6 @@ mod tests {
             "vestibule_upstream_duration_seconds_count{route=\"\"} 0\n",
             "vestibule_provider_calls_total{provider=\"corp\",call=\"introspection\",outcome=\"ok\"} 1\n",
             "vestibule_token_cache_total{provider=\"corp\",kind=\"jwt\",outcome=\"hit\"} 1\n",
-            "vestibule_token_cache_total{provider=\"\",kind=\"jwt\",outcome=\"miss\"} 1\n",
             "vestibule_connections 1\n",
             "vestibule_panics_total 1\n",
             concat!("vestibule_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"),

@@ -116,7 +116,7 @@ async fn n_131_both_framings_are_one_request_with_one_framing_or_none() {
 #[tokio::test]
 async fn i_4_no_spelling_of_an_identity_header_gets_through() {
     let house = House::open().await;
-    let token = house.jwt("alice").await;
+    let token = house.jwt("alice");
     let spellings = [
         "X-Forwarded-User", "x-forwarded-user", "X_Forwarded_User", "X-Forwarded_User", "X.Forwarded.User", "X-FORWARDED-USER",
         "X-Forwarded-Email", "X-Forwarded-Groups", "X_Forwarded_Groups", "Remote-User", "Remote_User", "X-Remote-User",
@@ -136,7 +136,7 @@ async fn i_4_no_spelling_of_an_identity_header_gets_through() {
 #[tokio::test]
 async fn i_5_a_claim_that_is_absent_lets_no_header_in() {
     let house = House::open().await;
-    let token = house.jwt("nobody-special").await;
+    let token = house.jwt("nobody-special");
     let spoof = format!("X-Custom-Identity: mallory\r\nX-Forwarded-Email: mallory\r\nAuthorization: Bearer {token}\r\n");
     let answer = exchange(house.address, &get(&house, "/", &spoof)).await;
     assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("mallory"), "{answer}");
@@ -159,7 +159,7 @@ async fn i_4_a_trailer_cannot_say_who_somebody_is() {
 #[tokio::test]
 async fn i_6_connection_cannot_nominate_what_the_gateway_says() {
     let house = House::open().await;
-    let token = house.jwt("alice").await;
+    let token = house.jwt("alice");
     let nominate = format!(
         "Connection: close, X-Forwarded-User\r\nConnection: x-forwarded-groups, X-Forwarded-For, x-secret\r\nX-Secret: 1\r\nAuthorization: Bearer {token}\r\n"
     );
@@ -184,7 +184,7 @@ async fn i_7_forwarded_metadata_comes_from_the_socket() {
 #[tokio::test]
 async fn n_083_credentials_stay_here_and_other_cookies_go_on() {
     let house = House::open().await;
-    let token = house.jwt("alice").await;
+    let token = house.jwt("alice");
     let headers = format!(
         "Cookie: a=1; vestibule=x; b=\"2\"; vestibule-1=y; __Host-vestibule=z; vestibule-login-1=w; c=3\r\nAuthorization: Bearer {token}\r\nProxy-Authorization: Basic eA==\r\n"
     );

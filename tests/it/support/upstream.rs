@@ -45,6 +45,12 @@ impl EchoUpstream {
         self.requests.load(Ordering::SeqCst)
     }
 
+    /// Closes the socket and every connection.
+    pub async fn stop(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
     /// What the last request looked like.
     pub fn last(&self) -> Value {
         self.last.lock().unwrap().clone()

@@ -1,0 +1,14 @@
+//! The gateway from outside: real sockets, a real authorization server, and everything that can go wrong between them.
+
+#![cfg(feature = "demo")]
+
+mod bearer;
+mod chromium;
+mod demo;
+mod faults;
+mod floor_plan;
+mod hostile;
+mod login;
+#[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
+mod support;
+mod websocket;

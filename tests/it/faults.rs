@@ -14,18 +14,34 @@ async fn f_01_the_gateway_starts_while_the_provider_is_down_and_recovers_without
     let mut alice = Browser::new();
     let page = alice.open(&house.url("/")).await;
     assert_eq!(page.status, 503);
-    assert!(!page.header("retry-after").is_empty() && page.text.contains("not available"), "{}", page.text);
+    assert!(
+        !page.header("retry-after").is_empty() && page.text.contains("not available"),
+        "{}",
+        page.text
+    );
     assert!(alice.cookies.is_empty());
-    let bearer = client().get(house.url("/")).header("authorization", "Bearer opaque-token").send().await.unwrap();
+    let bearer = client()
+        .get(house.url("/"))
+        .header("authorization", "Bearer opaque-token")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(bearer.status(), 503, "never 401 for what nobody can know");
     assert_eq!(alice.fetch(&house.url("/public/")).await.status, 200);
     assert_eq!(house.admin("/livez").await.0, 200);
-    assert_eq!(house.admin("/readyz").await.0, 200, "readiness is not tied to the provider");
+    assert_eq!(
+        house.admin("/readyz").await.0,
+        200,
+        "readiness is not tied to the provider"
+    );
 
     house.start_provider().await;
     house.clock.advance(Duration::from_secs(31));
     let form = alice.open(&house.url("/deep?x=1")).await;
-    assert_eq!(alice.log_in(&form, "alice", "alice").await.json()["target"], "/deep?x=1");
+    assert_eq!(
+        alice.log_in(&form, "alice", "alice").await.json()["target"],
+        "/deep?x=1"
+    );
 }
 
 #[tokio::test]
@@ -49,7 +65,10 @@ async fn f_02_sessions_and_known_tokens_outlive_the_provider() {
     house.clock.advance(Duration::from_secs(60));
     let page = alice.open(&house.url("/")).await;
     assert_eq!(page.status, 503);
-    assert!(!alice.session_cookie().is_empty(), "I19: an outage takes no cookie back");
+    assert!(
+        !alice.session_cookie().is_empty(),
+        "I19: an outage takes no cookie back"
+    );
 }
 
 #[tokio::test]
@@ -87,9 +106,20 @@ async fn f_24_garbage_from_the_provider_is_a_502_and_poisons_nothing() {
         house.clear_faults();
     }
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
-    for body in ["", "[]", "{}", "{\"active\":\"true\"}", "{\"active\":1}", "<html>", deep.as_str()] {
+    for body in [
+        "",
+        "[]",
+        "{}",
+        "{\"active\":\"true\"}",
+        "{\"active\":1}",
+        "<html>",
+        deep.as_str(),
+    ] {
         let token = house.opaque("alice");
-        house.fault(Place::Introspection, Fault::answer(200, "application/json", body.as_bytes()));
+        house.fault(
+            Place::Introspection,
+            Fault::answer(200, "application/json", body.as_bytes()),
+        );
         let status = house.ask(&token).await;
         assert!(matches!(status, 401 | 502 | 503), "{body:.20}: {status}");
         house.clear_faults();
@@ -154,7 +184,11 @@ async fn f_05_a_flood_of_unknown_keys_fetches_once() {
     for _ in 0..200 {
         assert_eq!(house.ask_with_unknown_key().await, 401);
     }
-    assert!(house.key_fetches() <= fetched + 1, "{} fetches", house.key_fetches() - fetched);
+    assert!(
+        house.key_fetches() <= fetched + 1,
+        "{} fetches",
+        house.key_fetches() - fetched
+    );
     assert_eq!(house.ask(&house.jwt("alice")).await, 200);
 }
 
@@ -176,7 +210,10 @@ async fn a_flood_of_bad_tokens_leaves_a_working_gateway() {
         let tokens: Vec<_> = (0..100).map(|index| format!("bad-{round}-{index}")).collect();
         let statuses = house.ask_each(&tokens).await;
         // The provider is asked by so many at once; who finds no place is told to come back.
-        assert!(statuses.iter().all(|status| matches!(status, 401 | 503)), "{statuses:?}");
+        assert!(
+            statuses.iter().all(|status| matches!(status, 401 | 503)),
+            "{statuses:?}"
+        );
     }
     assert_eq!(house.ask(&good).await, 200);
     let mut alice = Browser::new();
@@ -192,6 +229,9 @@ async fn i_20_no_secret_stands_in_the_metrics_and_they_count() {
     house.get("/public/").await;
     let (status, metrics) = house.admin("/metrics").await;
     assert_eq!(status, 200);
-    assert!(metrics.contains("route=\"public\"") && metrics.contains("decision=\"allow\""), "{metrics}");
+    assert!(
+        metrics.contains("route=\"public\"") && metrics.contains("decision=\"allow\""),
+        "{metrics}"
+    );
     assert!(!metrics.contains(&token) && !metrics.contains("s3cret"));
 }

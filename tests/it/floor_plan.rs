@@ -28,21 +28,43 @@ const KEPT_TO: [(&str, &str); 4] = [
 ];
 
 /// What the pure rooms never mention: waiting, sending, clocks and randomness.
-const IMPURE: [&str; 8] = ["tokio", "hyper", "async fn", "SystemClock", "random_", "Instant", "std::net::Tcp", "std::fs"];
+const IMPURE: [&str; 8] = [
+    "tokio",
+    "hyper",
+    "async fn",
+    "SystemClock",
+    "random_",
+    "Instant",
+    "std::net::Tcp",
+    "std::fs",
+];
 
 #[test]
 fn rooms_import_only_from_below() {
-    let floor: BTreeMap<&str, usize> =
-        FLOORS.iter().enumerate().flat_map(|(floor, rooms)| rooms.iter().map(move |room| (*room, floor))).collect();
+    let floor: BTreeMap<&str, usize> = FLOORS
+        .iter()
+        .enumerate()
+        .flat_map(|(floor, rooms)| rooms.iter().map(move |room| (*room, floor)))
+        .collect();
     for (file, text) in sources() {
         let room = room_of(&file);
-        let own = *floor.get(room.as_str()).unwrap_or_else(|| panic!("{room} stands on no floor"));
+        let own = *floor
+            .get(room.as_str())
+            .unwrap_or_else(|| panic!("{room} stands on no floor"));
         for used in rooms_in(&text) {
             if used == room {
                 continue;
             }
-            let Some(theirs) = floor.get(used.as_str()) else { continue };
-            assert!(*theirs < own, "{}: {room} (floor {}) imports {used} (floor {})", file.display(), own + 1, theirs + 1);
+            let Some(theirs) = floor.get(used.as_str()) else {
+                continue;
+            };
+            assert!(
+                *theirs < own,
+                "{}: {room} (floor {}) imports {used} (floor {})",
+                file.display(),
+                own + 1,
+                theirs + 1
+            );
         }
     }
 }
@@ -53,7 +75,10 @@ fn some_crates_are_known_in_one_place_only() {
         let name = file.display().to_string();
         for (library, place) in KEPT_TO {
             let knows = text.contains(&format!("{library}::"));
-            assert!(!knows || name.contains(place), "{name} knows {library}, which is for {place}");
+            assert!(
+                !knows || name.contains(place),
+                "{name} knows {library}, which is for {place}"
+            );
         }
     }
 }
@@ -80,7 +105,11 @@ fn sources() -> Vec<(PathBuf, String)> {
         .map(|path| {
             let text = fs::read_to_string(&path).unwrap();
             let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
-            let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+            let code = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .collect::<Vec<_>>()
+                .join("\n");
             (path, code)
         })
         .collect()
@@ -99,7 +128,9 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
 }
 
 fn room_of(file: &Path) -> String {
-    let inside = file.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let inside = file
+        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .unwrap();
     let first = inside.iter().next().unwrap().to_str().unwrap();
     first.trim_end_matches(".rs").to_owned()
 }
@@ -135,5 +166,8 @@ fn rooms_in(text: &str) -> Vec<String> {
 }
 
 fn word(text: &str) -> String {
-    text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+    text.trim_start()
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .collect()
 }

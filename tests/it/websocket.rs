@@ -54,7 +54,12 @@ async fn bytes_flow_both_ways_after_the_handshake() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let answer = head(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-    assert!(answer.to_ascii_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
+    assert!(
+        answer
+            .to_ascii_lowercase()
+            .contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
+        "{answer}"
+    );
     for word in ["hello", "again"] {
         stream.write_all(word.as_bytes()).await.unwrap();
         let mut heard = vec![0; word.len() * 2];

@@ -219,7 +219,10 @@ impl House {
     }
 
     pub async fn ask_each(&self, tokens: &[String]) -> Vec<u16> {
-        let asked: Vec<_> = tokens.iter().map(|token| tokio::spawn(raw_status(self.address, token.clone(), None))).collect();
+        let asked: Vec<_> = tokens
+            .iter()
+            .map(|token| tokio::spawn(raw_status(self.address, token.clone(), None)))
+            .collect();
         let mut statuses = Vec::new();
         for answer in asked {
             statuses.push(answer.await.unwrap().unwrap_or(0));
@@ -249,7 +252,8 @@ impl House {
             "iss": self.provider.issuer(), "aud": AUDIENCE, "sub": "alice", "client_id": "script", "iat": now,
             "exp": now + 300, "jti": id,
         });
-        self.try_token(&json!({"alg": "RS256", "typ": "at+jwt", "kid": id}), &claims).await
+        self.try_token(&json!({"alg": "RS256", "typ": "at+jwt", "kid": id}), &claims)
+            .await
     }
 
     pub async fn try_token(&self, header: &Value, claims: &Value) -> u16 {
@@ -271,7 +275,8 @@ impl House {
 /// One request on a connection of its own; `None` when its client hung up first.
 async fn raw_status(address: SocketAddr, token: String, patience: Option<Duration>) -> Option<u16> {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
@@ -301,7 +306,10 @@ async fn provider(clock: Arc<ManualClock>) -> AuthorizationServer {
     };
     AuthorizationServer::builder(clock)
         .access_token_lifetime(Duration::from_secs(5 * 60))
-        .client(client("wiki", &["openid", "profile", "email", "groups", "offline_access"]))
+        .client(client(
+            "wiki",
+            &["openid", "profile", "email", "groups", "offline_access"],
+        ))
         .client(client("script", &["openid", "things.read"]))
         .user(User::named("alice"))
         .user(User::named("mallory"))

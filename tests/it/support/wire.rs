@@ -32,12 +32,18 @@ pub async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
 /// The status of the answer; 0 when the connection was closed without one.
 pub async fn status(address: SocketAddr, bytes: &[u8]) -> u16 {
     let answer = exchange(address, bytes).await;
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+    answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0)
 }
 
 fn complete(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     match length {
         Some(length) => body.len() >= length.trim().parse::<usize>().unwrap(),

@@ -90,11 +90,11 @@ impl Gateway {
         let (reason, notice) = match denial {
             Denial::Unmet(requirement) => (
                 format!("allow.{requirement}"),
-                forbidden("You are logged in, but this place is not open to your account."),
+                forbidden("This place is not open to your account."),
             ),
             Denial::Rule(index) => (
                 format!("deny[{index}]"),
-                forbidden("You are logged in, but this place is closed to your account."),
+                forbidden("This place is closed to your account."),
             ),
             Denial::CrossSite => (
                 "cross_site".to_owned(),

@@ -140,6 +140,8 @@ fn notice_of(error: &Error) -> Notice {
             Notice::new(StatusCode::BAD_REQUEST, "ambiguous_request", "The request is ambiguous")
                 .explained("Its address or its headers can be read in more than one way, so it goes no further.")
         }
+        Error::Loop => Notice::new(StatusCode::LOOP_DETECTED, "loop", "The request goes in circles")
+            .explained("It passed this gateway again and again, so a route leads back to the gateway itself."),
         Error::MethodUnsupported => Notice::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",

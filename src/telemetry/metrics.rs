@@ -27,6 +27,7 @@ pub struct Metrics {
     /// At the id of the route; the last is of requests that have none.
     routes: Box<[RouteMetrics]>,
     requests: Family<RequestLabels, Counter>,
+    authentications: [(&'static str, Counter); 4],
     provider_calls: Family<CallLabels, Counter>,
     token_cache: Family<CacheLabels, Counter>,
     connections: Gauge,
@@ -52,6 +53,11 @@ struct RequestLabels {
     route: Arc<str>,
     decision: &'static str,
     status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuthenticationLabels {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +87,7 @@ impl Metrics {
             registry: Registry::with_prefix("vestibule"),
             routes: routes.iter().copied().chain([""]).map(route).collect(),
             requests: Family::default(),
+            authentications: ["session", "bearer", "anonymous", "rejected"].map(|result| (result, Counter::default())),
             provider_calls: Family::default(),
             token_cache: Family::default(),
             connections: Gauge::default(),
@@ -105,6 +112,11 @@ impl Metrics {
             "The part of that which the upstream took",
             upstream_durations,
         );
+        let authentications = Family::<AuthenticationLabels, Counter>::default();
+        for (result, counter) in &mut self.authentications {
+            *counter = authentications.get_or_create_owned(&AuthenticationLabels { result: *result });
+        }
+        registry.register("authentications", "What requests proved", authentications);
         let calls = self.provider_calls.clone();
         registry.register("provider_calls", "Calls to authorization servers", calls);
         let cache = self.token_cache.clone();
@@ -123,6 +135,10 @@ impl Metrics {
 
     /// Counts an answered request.
     pub fn request(&self, record: &AccessRecord<'_>) {
+        let known = |(result, _): &&(&str, Counter)| Some(*result) == record.authentication;
+        if let Some((_, counter)) = self.authentications.iter().find(known) {
+            counter.inc();
+        }
         let index = record.route.map_or(usize::MAX, |(index, _)| index);
         let Some(route) = self.routes.get(index).or(self.routes.last()) else {
             return;
@@ -241,7 +257,7 @@ mod tests {
             route,
             decision,
             reason: None,
-            proof: None,
+            authentication: Some("session"),
             subject: None,
             client: Ipv4Addr::LOCALHOST.into(),
             duration: Duration::from_millis(3),
@@ -270,6 +286,7 @@ mod tests {
             "vestibule_upstream_duration_seconds_count{route=\"public\"} 2\n",
             "vestibule_upstream_duration_seconds_count{route=\"\"} 0\n",
             "vestibule_provider_calls_total{provider=\"corp\",call=\"introspection\",outcome=\"ok\"} 1\n",
+            "vestibule_authentications_total{result=\"session\"} 4\n",
             "vestibule_token_cache_total{provider=\"corp\",kind=\"jwt\",outcome=\"hit\"} 1\n",
             "vestibule_connections 1\n",
             "vestibule_panics_total 1\n",

@@ -11,6 +11,8 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
+const VIA: &str = "1.1 vestibule";
+
 /// Writes the whole family anew, from the socket, from trusted proxies and from the configuration (I7, I8).
 pub(super) fn write(arrival: &Arrival<'_>, before: &[IpAddr], headers: &mut HeaderMap) {
     let origin = arrival.origin;
@@ -39,5 +41,12 @@ pub(super) fn write(arrival: &Arrival<'_>, before: &[IpAddr], headers: &mut Head
             headers.insert(name, value);
         }
     }
-    headers.append(header::VIA, HeaderValue::from_static("1.1 vestibule"));
+    headers.append(header::VIA, HeaderValue::from_static(VIA));
+}
+
+/// How often the gateway has named itself.
+pub(super) fn hops(headers: &HeaderMap) -> usize {
+    let lines = headers.get_all(header::VIA).iter();
+    let hops = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    hops.filter(|hop| hop.trim_ascii() == VIA.as_bytes()).count()
 }

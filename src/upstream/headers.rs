@@ -5,8 +5,8 @@ use std::{collections::HashSet, net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
-use super::target::Target;
 pub use super::template::{IdentityHeader, Piece, Template};
+use super::{forwarded, target::Target};
 use crate::secret::Secret;
 
 /// What the scrubber removes, beside the families it always removes.
@@ -217,6 +217,11 @@ impl Scrubbed {
 
     pub fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// How many gateways like this one it has passed (RFC 9110 §7.6.3).
+    pub fn hops(&self) -> usize {
+        forwarded::hops(&self.parts.headers)
     }
 
     /// What a trusted proxy reported of where the request came from; without the peer.

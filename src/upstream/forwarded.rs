@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, net::IpAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::Arrival;
 
@@ -42,6 +42,22 @@ pub(super) fn write(arrival: &Arrival<'_>, before: &[IpAddr], headers: &mut Head
         }
     }
     headers.append(header::VIA, HeaderValue::from_static(VIA));
+}
+
+/// Counts `Max-Forwards` down; `None` when it has run out and the request ends here (RFC 9110 §7.6.2).
+pub(super) fn counted_down(method: &Method, headers: &mut HeaderMap) -> Option<()> {
+    if method != Method::OPTIONS {
+        return Some(());
+    }
+    let Some(left) = headers.get(header::MAX_FORWARDS) else {
+        return Some(());
+    };
+    // What is no number counts nothing.
+    let Some(left) = left.to_str().ok().and_then(|left| left.parse::<u32>().ok()) else {
+        return Some(());
+    };
+    headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.checked_sub(1)?));
+    Some(())
 }
 
 /// How often the gateway has named itself.

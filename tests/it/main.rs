@@ -7,6 +7,7 @@ mod chromium;
 mod demo;
 mod faults;
 mod floor_plan;
+mod forwarding;
 mod hostile;
 mod login;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]

@@ -39,13 +39,19 @@ const AUDIENCE: &str = "https://wiki.example.com";
 
 impl House {
     pub async fn open() -> Self {
+        Self::open_with(|_| String::new()).await
+    }
+
+    /// With more in the file, which is told the gateway's own address.
+    pub async fn open_with(more: impl Fn(SocketAddr) -> String) -> Self {
         // 2026-01-01; every house lives then.
         let clock = Arc::new(ManualClock::starting_at(Timestamp::from_unix(1_767_225_600)));
         let provider = provider(clock.clone()).await;
         let upstream = EchoUpstream::start().await;
         let (address, gateway) = loop {
             let port = free_port();
-            let text = file(port, provider.issuer(), upstream.address);
+            let mut text = file(port, provider.issuer(), upstream.address);
+            text.push_str(&more(([127, 0, 0, 1], port).into()));
             let surroundings = Surroundings {
                 directory: Path::new(""),
                 variable: |_| None,

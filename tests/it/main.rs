@@ -10,6 +10,8 @@ mod floor_plan;
 mod forwarding;
 mod hostile;
 mod login;
+mod operating;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
+mod tls;
 mod websocket;

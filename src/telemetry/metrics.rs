@@ -114,7 +114,7 @@ impl Metrics {
         );
         let authentications = Family::<AuthenticationLabels, Counter>::default();
         for (result, counter) in &mut self.authentications {
-            *counter = authentications.get_or_create_owned(&AuthenticationLabels { result: *result });
+            *counter = authentications.get_or_create_owned(&AuthenticationLabels { result });
         }
         registry.register("authentications", "What requests proved", authentications);
         let calls = self.provider_calls.clone();

@@ -151,7 +151,7 @@ impl Scrubber {
     }
 
     /// Removes what is taken, and what `Connection` nominates, before the gateway adds anything of its own (I6).
-    fn clean(&self, headers: &mut HeaderMap) {
+    pub(super) fn clean(&self, headers: &mut HeaderMap) {
         remove_nominated(headers);
         let taken: Vec<HeaderName> = headers
             .keys()
@@ -231,7 +231,7 @@ impl Scrubbed {
 }
 
 /// A name as many programs read it: lower case, and everything but letters and digits is a dash (I4).
-fn folded(name: &str) -> String {
+pub fn folded(name: &str) -> String {
     let fold = |c: char| match c.is_ascii_alphanumeric() {
         true => c.to_ascii_lowercase(),
         false => '-',

@@ -1,5 +1,7 @@
 //! The rules of the protocol's messages, one file for each kind of message.
 
+mod id_token;
+mod jwks;
 mod jwt;
 pub(crate) mod signer;
 

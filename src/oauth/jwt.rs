@@ -275,7 +275,7 @@ fn nests(header: &Claims) -> bool {
 }
 
 /// In lower case, without the prefix that may be left out (RFC 7515 §4.1.9, §4.1.10).
-fn media_type(name: &str) -> String {
+pub(super) fn media_type(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     name.strip_prefix("application/").map_or(name.clone(), str::to_owned)
 }

@@ -76,7 +76,7 @@ impl Bearer {
         let rules = access_token::Rules {
             issuer: provider.issuer.clone(),
             audiences: settings.audiences.clone(),
-            kind: settings.typ.as_ref().map(|kind| kind.to_ascii_lowercase()),
+            kind: settings.typ.clone(),
             clock_skew: settings.clock_skew,
         };
         let ttl = settings.cache_ttl.max(settings.negative_ttl).max(UNKNOWN_TTL);

@@ -344,7 +344,7 @@ impl Provider {
             AnswerError::Credentials => self.nonsense("userinfo refuses the access token"),
             error => self.trouble(error),
         })?;
-        login.claims.fill_from(claims);
+        login.claims = token::completed(login.claims, claims);
         Ok(login)
     }
 

@@ -6,6 +6,7 @@ mod introspection;
 mod jwks;
 mod jwt;
 pub(crate) mod signer;
+mod token;
 
 use bytes::Bytes;
 use http::{Response, header};

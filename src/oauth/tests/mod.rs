@@ -1,6 +1,8 @@
 //! The rules of the protocol's messages, one file for each kind of message.
 
 mod access_token;
+mod authorization;
+mod discovery;
 mod id_token;
 mod introspection;
 mod jwks;

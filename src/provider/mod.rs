@@ -475,3 +475,6 @@ impl Provider {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ pub struct AccessToken {
     pub subject: Subject,
     pub scopes: Scopes,
     pub claims: Claims,
-    /// `None` where the authorization server did not say, which only introspection may.
+    /// With the skew where one excuses it; `None` where the server did not say, which only introspection may.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -55,7 +55,7 @@ pub fn from_jwt(token: jwt::Verified, rules: &Rules, now: Timestamp) -> Result<A
     Ok(AccessToken {
         subject: registered::subject(&claims)?,
         scopes: registered::scopes(&claims)?,
-        expires_at: Some(expires_at),
+        expires_at: Some(expires_at.plus(rules.clock_skew)),
         claims,
     })
 }

@@ -67,7 +67,7 @@ fn a_good_token_says_who_may_do_what_until_when() {
     let token = check(&good()).unwrap();
     assert_eq!(token.subject.as_str(), "ann");
     assert_eq!(token.scopes.to_string(), "read write");
-    assert_eq!(token.expires_at, Some(Timestamp::from_unix(NOW.unix() + 300)));
+    assert_eq!(token.expires_at, Some(Timestamp::from_unix(NOW.unix() + 330)));
     assert_eq!(token.claims.text("client_id"), Some("app"));
 }
 

@@ -1,6 +1,7 @@
 //! Providers over a transport that answers as a test says, and counts.
 
 mod documents;
+mod introspection;
 mod jwts;
 
 use std::{

@@ -3,6 +3,7 @@
 mod documents;
 mod introspection;
 mod jwts;
+mod logins;
 
 use std::{
     fmt,

@@ -90,7 +90,10 @@ fn n_052_a_symmetric_key_is_not_loaded() {
 #[test]
 fn n_052_a_key_makes_only_signatures_of_the_algorithm_that_it_names() {
     let key = with(&jwk("RS256"), &json!({ "alg": "RS256", "kid": "a" }));
-    assert_eq!(outcome(&json!({ "alg": "RS256", "kid": "a" }), &[key.clone()]), Ok(()));
+    assert_eq!(
+        outcome(&json!({ "alg": "RS256", "kid": "a" }), std::slice::from_ref(&key)),
+        Ok(())
+    );
     assert_eq!(
         outcome(&json!({ "alg": "PS256", "kid": "a" }), &[key]),
         Err(TokenError::UnknownKey)

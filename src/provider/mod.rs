@@ -130,13 +130,15 @@ impl Providers {
             return verdict;
         }
         let is_jwt = Unverified::looks_like(token);
-        if is_jwt
-            && candidates.iter().any(|(_, bearer)| bearer.reads_jwts())
-            && let Some((provider, bearer)) = bearer::issuer_of(token, &candidates)?
-        {
-            return provider.verify_jwt(bearer, token, fingerprint, now).await;
-        }
         let mut verdict = Err(BearerError::Token(TokenError::UnknownIssuer));
+        if is_jwt && candidates.iter().any(|(_, bearer)| bearer.reads_jwts()) {
+            match bearer::issuer_of(token, &candidates) {
+                Ok(Some((provider, bearer))) => return provider.verify_jwt(bearer, token, fingerprint, now).await,
+                Ok(None) => {}
+                // It is from none of those who sign what is read here; who is asked may know it all the same.
+                Err(error) => verdict = Err(error.into()),
+            }
+        }
         for (provider, bearer) in candidates.iter().filter(|(_, bearer)| bearer.introspects(is_jwt)) {
             let answer = provider.introspect(bearer, token, fingerprint, now).await;
             match (&verdict, &answer) {
@@ -344,7 +346,7 @@ impl Provider {
             AnswerError::Credentials => self.nonsense("userinfo refuses the access token"),
             error => self.trouble(error),
         })?;
-        login.claims.fill_from(claims);
+        login.claims = token::completed(login.claims, claims);
         Ok(login)
     }
 
@@ -475,3 +477,6 @@ impl Provider {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,10 +293,15 @@ impl Provider {
         let rules = self.id_token_rules(&metadata);
         let lifetime = self.settings.assumed_token_lifetime;
         let renew = |keys: &KeySet| token::refreshed(login, tokens.clone(), &rules, keys, lifetime, now);
-        // Most answers to a refresh carry no ID token, and then no key is needed.
+        let without_id_token = || TokenResponse {
+            id_token: None,
+            ..tokens.clone()
+        };
+        // The old refresh token is spent: where nobody can check the new ID token, the old one stays.
+        let unchecked = || token::refreshed(login, without_id_token(), &rules, &KeySet::default(), lifetime, now);
         let renewed = match &tokens.id_token {
-            None => renew(&KeySet::default()),
-            Some(_) => self.with_keys(now, renew).await?,
+            None => unchecked(),
+            Some(_) => self.with_keys(now, renew).await.unwrap_or_else(|_| unchecked()),
         };
         renewed.map_err(|error| {
             tracing::warn!(provider = %self.id(), %error, "the ID token of a refresh is not good");

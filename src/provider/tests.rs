@@ -174,6 +174,7 @@ fn settings(id: &str, issuer: &str, kind: BearerKind) -> Settings {
 
 fn bearer_settings(kind: BearerKind) -> BearerSettings {
     BearerSettings {
+        missing_audience_until: None,
         kind,
         audiences: vec!["api".into()],
         algorithms: vec![Algorithm::ES256],
@@ -186,7 +187,7 @@ fn bearer_settings(kind: BearerKind) -> BearerSettings {
 }
 
 fn opened(settings: Settings, server: &Arc<Server>) -> Arc<Provider> {
-    let metrics = Arc::new(Metrics::new(&[]));
+    let metrics = Arc::new(Metrics::new(&[], 0));
     Arc::new(Provider::new(settings, Box::new(Fake(server.clone())), metrics))
 }
 

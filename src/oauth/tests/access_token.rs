@@ -29,6 +29,7 @@ pub(super) fn good() -> Value {
 
 pub(super) fn rules() -> Rules {
     Rules {
+        missing_audience_until: None,
         issuer: Issuer::new("https://id.example.com"),
         audiences: vec!["https://old.example.com".into(), "https://api.example.com".into()],
         kind: Some("at+jwt".into()),

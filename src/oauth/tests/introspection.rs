@@ -11,12 +11,13 @@ use super::{
 use crate::{
     identity::TokenError,
     oauth::{
-        access_token::{AccessToken, from_introspection},
+        access_token::{AccessToken, Rules, from_introspection},
         answer::AnswerError,
         client::{ClientAuth, ClientRegistration},
         introspection::{self, Introspected},
     },
     secret::Secret,
+    time::Timestamp,
 };
 
 #[test]
@@ -121,11 +122,23 @@ fn n_089_n_090_what_is_no_answer_says_nothing_of_the_token() {
 
 #[test]
 fn n_087_an_active_token_whose_time_is_over_is_not_good() {
-    let end = |seconds: i64| introspected(&json!({ "sub": "ann", "exp": NOW.unix() + seconds })).map(drop);
+    let end = |seconds: i64| introspected(&with(&good(), &json!({ "exp": NOW.unix() + seconds }))).map(drop);
     assert_eq!(end(1), Ok(()));
     assert_eq!(end(0), Err(TokenError::Expired));
     assert_eq!(end(-1), Err(TokenError::Expired));
-    assert_eq!(introspected(&json!({ "sub": "ann" })).unwrap().expires_at, None);
+}
+
+#[test]
+fn i_13_an_answer_that_names_no_audience_is_for_nobody_here_until_the_file_excuses_it() {
+    let answer = json!({ "sub": "ann" });
+    assert_eq!(introspected(&answer).err(), Some(TokenError::Audience));
+    let until = |until: i64| Rules {
+        missing_audience_until: Some(Timestamp::from_unix(NOW.unix() + until)),
+        ..rules()
+    };
+    let read = |rules: &Rules| from_introspection(Introspected::Active(claims(&answer)), rules, NOW);
+    assert_eq!(read(&until(1)).unwrap().expires_at, None);
+    assert_eq!(read(&until(0)).err(), Some(TokenError::Audience));
 }
 
 #[test]
@@ -154,7 +167,10 @@ fn n_088_what_the_answer_says_is_checked() {
 
 #[test]
 fn a_token_without_subject_is_its_clients() {
-    let subject = |answer: Value| introspected(&answer).map(|token| token.subject.as_str().to_owned());
+    let subject = |answer: Value| {
+        introspected(&with(&json!({ "aud": "https://api.example.com" }), &answer))
+            .map(|token| token.subject.as_str().to_owned())
+    };
     assert_eq!(subject(json!({ "client_id": "app" })).unwrap(), "app");
     assert_eq!(subject(json!({ "client_id": "app", "sub": "ann" })).unwrap(), "ann");
     assert_eq!(subject(json!({ "client_id": "" })), Err(TokenError::Claim("sub")));

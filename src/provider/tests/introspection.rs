@@ -99,7 +99,7 @@ async fn n_087_who_is_let_in_stays_no_longer_than_the_token() {
 
 #[tokio::test]
 async fn n_091_a_good_answer_is_used_no_longer_than_the_cache_time() {
-    let (server, providers) = saying(|| Reply::Answer(200, json!({ "active": true, "sub": "ann" })));
+    let (server, providers) = saying(|| Reply::Answer(200, json!({ "active": true, "sub": "ann", "aud": "api" })));
     for (seconds, calls) in [(0, 1), (59, 1), (60, 2), (119, 2), (120, 3)] {
         assert_eq!(
             subject(&providers, "opaque", after(seconds)).await.unwrap(),

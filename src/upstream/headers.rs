@@ -151,7 +151,7 @@ impl Scrubber {
     }
 
     /// Removes what is taken, and what `Connection` nominates, before the gateway adds anything of its own (I6).
-    fn clean(&self, headers: &mut HeaderMap) {
+    pub fn clean(&self, headers: &mut HeaderMap) {
         remove_nominated(headers);
         let taken: Vec<HeaderName> = headers
             .keys()

@@ -94,8 +94,7 @@ fn tokens(criterion: &mut Criterion) {
     site.runtime.block_on(ask()).unwrap();
     criterion.bench_function("opaque/remembered", |bencher| bencher.iter(|| futures_are_ready(ask())));
 
-    let keys = Response::new(Bytes::from(site.server.jwks().to_string()));
-    let keys = KeySet::read(&keys).unwrap();
+    let keys = keys_of(&site.server);
     let rules = access_token::Rules {
         issuer: Issuer::new(site.server.issuer()),
         audiences: vec![AUDIENCE.to_owned()],
@@ -214,6 +213,12 @@ fn script() -> Client {
         access_tokens: AccessTokenKind::Jwt,
         scopes: vec!["read".to_owned()],
     }
+}
+
+fn keys_of(server: &AuthorizationServer) -> KeySet {
+    let answer = Response::builder().header(header::CONTENT_TYPE, "application/json");
+    let answer = answer.body(Bytes::from(server.jwks().to_string())).unwrap();
+    KeySet::read(&answer).unwrap()
 }
 
 async fn identity(providers: &Providers, token: &str) -> Arc<Identity> {

@@ -1,7 +1,7 @@
-//! What a request costs, beside nginx: `cargo bench --bench gateway`.
+//! What a request costs, beside nginx: `cargo bench --bench gateway`, or of some kinds only: `… -- nginx public`.
 //!
-//! Counts the processor time of the process under test, for machines are shared and throughput is not stable. All
-//! workloads take turns, and of each the median of its rounds counts. See `docs/performance.md`.
+//! Counts the processor time of the process under test, for machines are shared and throughput is not stable. The
+//! workloads take turns, and the median of the rounds counts. See `docs/performance.md`.
 
 mod load;
 mod process;
@@ -14,7 +14,7 @@ use scene::Scene;
 const ROUNDS: usize = 5;
 const SECONDS: u32 = 3;
 
-/// The aims: a workload, what it is compared to, and how often its cost it may be.
+/// The aims: a workload, what it is compared to, and how many times that it may cost.
 const AIMS: [(&str, &str, f64); 4] = [
     ("public", "nginx", 1.25),
     ("jwt", "public", 1.2),
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
-    match process::all_installed().and_then(|()| measure(&Scene::open())) {
+    match process::all_installed().and_then(|()| measure(&Scene::open(), wanted())) {
         Ok(workloads) => {
             report(&workloads);
             ExitCode::SUCCESS
@@ -39,91 +39,106 @@ fn main() -> ExitCode {
     }
 }
 
-/// A kind of request, and what it took in each round.
+/// A kind of request, and what one took in each round.
 struct Workload {
     name: &'static str,
-    rounds: Vec<Cost>,
+    microseconds: Vec<f64>,
+    requests_per_second: Vec<f64>,
 }
 
-#[derive(Clone, Copy)]
-struct Cost {
-    microseconds: f64,
-    requests_per_second: f64,
-}
-
-fn measure(scene: &Scene) -> Result<Vec<Workload>, String> {
-    let names = Scene::WORKLOADS.iter();
-    let mut workloads: Vec<_> = names
-        .map(|name| Workload {
-            name,
-            rounds: Vec::new(),
-        })
+/// Those that are named on the command line, or all.
+fn wanted() -> Vec<Workload> {
+    let names: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
         .collect();
+    let is_wanted = |name: &&str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    Scene::WORKLOADS
+        .into_iter()
+        .filter(is_wanted)
+        .map(Workload::new)
+        .collect()
+}
+
+fn measure(scene: &Scene, mut workloads: Vec<Workload>) -> Result<Vec<Workload>, String> {
     println!("processor time of a request in µs, {ROUNDS} rounds of {SECONDS} s each");
     for round in 1..=ROUNDS {
+        print!("round {round}:");
         for workload in &mut workloads {
-            let cost = cost_of(workload.name, scene);
-            workload
-                .rounds
-                .push(cost.map_err(|complaint| format!("{}: {complaint}", workload.name))?);
+            let name = workload.name;
+            let cost = workload
+                .measure(scene)
+                .map_err(|complaint| format!("{name}: {complaint}"))?;
+            print!("  {name} {cost:.1}");
         }
-        let costs = workloads
-            .iter()
-            .filter_map(|workload| workload.rounds.last().map(|cost| (workload.name, cost)));
-        let costs: Vec<_> = costs
-            .map(|(name, cost)| format!("{name} {:.1}", cost.microseconds))
-            .collect();
-        println!("round {round}: {}", costs.join(", "));
+        println!();
     }
     Ok(workloads)
 }
 
-/// Of one round; the first requests, which fill caches and open connections, are not counted.
-fn cost_of(workload: &str, scene: &Scene) -> Result<Cost, String> {
-    let (process, request) = scene.workload(workload)?;
-    request.load(1)?;
-    let before = process.cpu();
-    let count = request.load(SECONDS)?;
-    let spent = process.cpu() - before;
-    Ok(Cost {
-        microseconds: spent.as_secs_f64() * 1e6 / count as f64,
-        requests_per_second: count as f64 / f64::from(SECONDS),
-    })
+impl Workload {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            microseconds: Vec::new(),
+            requests_per_second: Vec::new(),
+        }
+    }
+
+    /// One round; the first requests, which fill caches and open connections, are not counted.
+    fn measure(&mut self, scene: &Scene) -> Result<f64, String> {
+        let (process, request) = scene.workload(self.name)?;
+        request.load(1)?;
+        let before = process.cpu();
+        let count = request.load(SECONDS)? as f64;
+        let cost = (process.cpu() - before).as_secs_f64() * 1e6 / count;
+        self.microseconds.push(cost);
+        self.requests_per_second.push(count / f64::from(SECONDS));
+        Ok(cost)
+    }
+
+    /// How many times as much as the other it costs, round by round.
+    fn ratios_to(&self, other: &Self) -> Vec<f64> {
+        self.microseconds
+            .iter()
+            .zip(&other.microseconds)
+            .map(|(ours, theirs)| ours / theirs)
+            .collect()
+    }
 }
 
 fn report(workloads: &[Workload]) {
     println!(
-        "\n{:<22} {:>8} {:>8} {:>8} {:>12}",
+        "\n{:<20} {:>8} {:>8} {:>8} {:>12}",
         "workload", "µs", "least", "most", "requests/s"
     );
     for workload in workloads {
-        let costs = sorted(workload, |cost| cost.microseconds);
-        let speeds = sorted(workload, |cost| cost.requests_per_second);
-        let (least, most) = (costs[0], costs[costs.len() - 1]);
-        let (cost, speed) = (median(&costs), median(&speeds));
+        let [least, cost, most] = spread(&workload.microseconds);
+        let [_, speed, _] = spread(&workload.requests_per_second);
         println!(
-            "{:<22} {cost:>8.1} {least:>8.1} {most:>8.1} {speed:>12.0}",
+            "{:<20} {cost:>8.1} {least:>8.1} {most:>8.1} {speed:>12.0}",
             workload.name
         );
     }
-    let cost = |name: &str| {
-        let workload = workloads.iter().find(|workload| workload.name == name).unwrap();
-        median(&sorted(workload, |cost| cost.microseconds))
-    };
-    println!("\n{:<22} {:>8} {:>8}", "ratio", "is", "aim");
+    println!(
+        "\n{:<20} {:>8} {:>8} {:>8} {:>12}",
+        "ratio", "is", "least", "most", "aim"
+    );
+    let named = |name: &str| workloads.iter().find(|workload| workload.name == name);
     for (name, to, aim) in AIMS {
-        let ratio = cost(name) / cost(to);
-        let verdict = if ratio <= aim { "" } else { "  over the aim" };
-        println!("{:<22} {ratio:>8.2} {aim:>8.2}{verdict}", format!("{name} / {to}"));
+        let (Some(ours), Some(theirs)) = (named(name), named(to)) else {
+            continue;
+        };
+        let [least, ratio, most] = spread(&ours.ratios_to(theirs));
+        let verdict = if ratio <= aim { "" } else { "  missed" };
+        let what = format!("{name} / {to}");
+        println!("{what:<20} {ratio:>8.2} {least:>8.2} {most:>8.2} {aim:>12.2}{verdict}");
     }
 }
 
-fn sorted(workload: &Workload, what: impl Fn(&Cost) -> f64) -> Vec<f64> {
-    let mut values: Vec<_> = workload.rounds.iter().map(what).collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-fn median(sorted: &[f64]) -> f64 {
-    sorted[sorted.len() / 2]
+/// The least, the median and the most.
+fn spread(values: &[f64]) -> [f64; 3] {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    [sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]]
 }

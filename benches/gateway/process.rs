@@ -28,8 +28,11 @@ impl Process {
     }
 
     fn start(processor: &str, program: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new("taskset");
-        command.args(["-c", processor, program]).args(arguments);
+        // However the bench ends, nothing that it started stays.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "taskset", "-c", processor, program])
+            .args(arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         Self(child.unwrap_or_else(|error| panic!("{program} does not start: {error}")))
     }
@@ -58,6 +61,7 @@ pub(crate) fn all_installed() -> Result<(), String> {
     let programs = [
         ("wrk", "apt-get install wrk"),
         ("nginx", "apt-get install nginx-light"),
+        ("setpriv", "apt-get install util-linux"),
         ("taskset", "apt-get install util-linux"),
     ];
     for (program, install) in programs {

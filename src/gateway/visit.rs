@@ -112,12 +112,9 @@ impl Visit {
         self.decision = "allow";
     }
 
-    /// Notes how long the upstream takes.
-    pub(super) async fn upstream<F: Future>(&mut self, answer: F) -> F::Output {
-        let stopwatch = Stopwatch::start();
-        let answer = answer.await;
-        self.upstream = Some(stopwatch.elapsed());
-        answer
+    /// Notes how long the upstream took.
+    pub(super) fn upstream_took(&mut self, duration: Duration) {
+        self.upstream = Some(duration);
     }
 
     pub(super) fn person(&self) -> Option<&str> {

@@ -134,7 +134,7 @@ impl Providers {
             && candidates.iter().any(|(_, bearer)| bearer.reads_jwts())
             && let Some((provider, bearer)) = bearer::issuer_of(token, &candidates)?
         {
-            return provider.verify_jwt(bearer, token, fingerprint, now).await;
+            return Box::pin(provider.verify_jwt(bearer, token, fingerprint, now)).await;
         }
         let mut verdict = Err(BearerError::Token(TokenError::UnknownIssuer));
         for (provider, bearer) in candidates.iter().filter(|(_, bearer)| bearer.introspects(is_jwt)) {

@@ -8,7 +8,12 @@ pub mod target;
 mod template;
 mod upgrade;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -279,7 +284,7 @@ impl Upstream {
         let mut lease = self.pool.lease(connect).await?;
         let mut request = request;
         loop {
-            let answer = lease.sender.try_send_request(request);
+            let answer = pin!(lease.sender.try_send_request(request));
             match self.in_time(answer, progress).await? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut error) => {
@@ -294,10 +299,9 @@ impl Upstream {
     /// The response's time runs from the last byte of the request.
     async fn in_time<T>(
         &self,
-        answer: impl Future<Output = T>,
+        mut answer: Pin<&mut impl Future<Output = T>>,
         progress: Option<&Progress>,
     ) -> Result<T, UpstreamError> {
-        let mut answer = std::pin::pin!(answer);
         if let Some(progress) = progress {
             tokio::select! {
                 answer = &mut answer => return Ok(answer),

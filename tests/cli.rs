@@ -9,7 +9,7 @@ use std::{
 
 use vestibule::secret::random_text;
 
-const SIX_LINES: &str = r#"[provider.corp]
+const WHOLE_FILE: &str = r#"[provider.corp]
 issuer = "https://id.example.com/realms/corp"
 client_id = "wiki"
 client_secret_file = "client"
@@ -64,7 +64,7 @@ impl Answer {
 
 #[test]
 fn check_says_in_words_what_is_let_in() {
-    let folder = Folder::new().with("six.toml", SIX_LINES).with("client", "s3cret\n");
+    let folder = Folder::new().with("six.toml", WHOLE_FILE).with("client", "s3cret\n");
     let answer = folder.run(&["check", "--config", "six.toml"]);
     assert_eq!(answer.status(), 0);
     for words in [
@@ -80,7 +80,7 @@ fn check_says_in_words_what_is_let_in() {
 
 #[test]
 fn check_warns_on_standard_error_and_still_says_yes() {
-    let folder = Folder::new().with("six.toml", SIX_LINES).with("client", "s3cret\n");
+    let folder = Folder::new().with("six.toml", WHOLE_FILE).with("client", "s3cret\n");
     let answer = folder.run(&["check", "-c", "six.toml"]);
     assert_eq!(answer.status(), 0);
     assert!(answer.complains().contains("warning: no `key_files`"));
@@ -114,7 +114,7 @@ fn a_file_that_cannot_be_read_is_a_no() {
 fn an_inline_secret_is_not_repeated() {
     let folder = Folder::new().with(
         "bad.toml",
-        &SIX_LINES.replace("client_secret_file = \"client\"", "client_secret = \"hunter2\""),
+        &WHOLE_FILE.replace("client_secret_file = \"client\"", "client_secret = \"hunter2\""),
     );
     let answer = folder.run(&["check", "--config", "bad.toml"]);
     assert_eq!(answer.status(), 1);
@@ -132,7 +132,7 @@ fn keygen_prints_a_fresh_key() {
 
 #[test]
 fn keygen_writes_a_key_that_only_its_owner_can_read_and_never_over_another() {
-    let folder = Folder::new().with("keys.toml", &format!("[session]\nkey_files = [\"key\"]\n{SIX_LINES}"));
+    let folder = Folder::new().with("keys.toml", &format!("[session]\nkey_files = [\"key\"]\n{WHOLE_FILE}"));
     let folder = folder.with("client", "s3cret");
     assert_eq!(folder.run(&["keygen", "--output", "key"]).status(), 0);
     let key = fs::read_to_string(folder.0.join("key")).unwrap();

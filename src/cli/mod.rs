@@ -28,7 +28,7 @@ struct Arguments {
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 the answer is no (an invalid file, a failed start), 2 wrong usage.
 
-Six lines that work:
+A whole configuration:
 
   [provider.corp]
   issuer = \"https://id.example.com/realms/corp\"

@@ -5,7 +5,7 @@ use http::HeaderName;
 use super::read::{FromText, Wrong, wrong};
 use crate::{
     identity::ClaimPath,
-    upstream::headers::{Piece, Template},
+    upstream::headers::{Piece, Template, folded},
 };
 
 /// Headers that belong to the message or to the gateway, folded (I4, I6, I7, I9).
@@ -57,18 +57,6 @@ const TAKEN: &[&str] = &[
     "x-forwarded-server",
     "x-real-ip",
 ];
-
-/// A name as many programs read it: lower case, and everything but letters and digits is a dash (I4).
-pub(super) fn folded(name: &str) -> String {
-    let fold = |c: char| {
-        if c.is_ascii_alphanumeric() {
-            c.to_ascii_lowercase()
-        } else {
-            '-'
-        }
-    };
-    name.chars().map(fold).collect()
-}
 
 /// The name of a header that tells the application about an identity.
 impl FromText for HeaderName {

@@ -7,7 +7,6 @@ use http::HeaderName;
 use super::{
     address::RouteAddress,
     file::{self, Auth},
-    header::folded,
     load::{Load, Table},
     provider::Offer,
     read::{At, Field},
@@ -22,7 +21,7 @@ use crate::{
     policy::{Access, Admission, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
     upstream::{
         self, BodyLimits, Destination, Timeouts,
-        headers::{IdentityHeader, Piece, Template},
+        headers::{IdentityHeader, Piece, Template, folded},
     },
 };
 

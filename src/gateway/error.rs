@@ -14,6 +14,9 @@ use crate::{
 pub enum Error {
     #[error("ambiguous request: {0}")]
     AmbiguousTarget(#[from] AmbiguousTarget),
+    /// The gateway forwards to itself, by whatever way (RFC 9110 §7.6.3).
+    #[error("the request went round and round")]
+    Loop,
     #[error("the method is never forwarded")]
     MethodUnsupported,
     #[error("no route")]

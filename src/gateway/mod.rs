@@ -38,6 +38,9 @@ use reader::Reader;
 use renew::Renewals;
 use visit::{Ids, Visit};
 
+/// A request that passed so many gateways like this one passes the same one again and again.
+const MAX_HOPS: usize = 8;
+
 /// Everything that a gateway is made of.
 #[derive(Debug)]
 pub struct Parts {
@@ -118,6 +121,9 @@ impl Gateway {
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
             let answer = self.serve(endpoint?, &scrubbed, &credential, &origin, visit, now);
             return Box::pin(answer).await;
+        }
+        if scrubbed.hops() > MAX_HOPS {
+            return Err(Error::Loop);
         }
         let facts = facts_of(&scrubbed, visit.reader, peer);
         let route = self.route(&facts)?;

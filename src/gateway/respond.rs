@@ -90,11 +90,11 @@ impl Gateway {
         let (reason, notice) = match denial {
             Denial::Unmet(requirement) => (
                 format!("allow.{requirement}"),
-                forbidden("You are logged in, but this place is not open to your account."),
+                forbidden("This place is not open to your account."),
             ),
             Denial::Rule(index) => (
                 format!("deny[{index}]"),
-                forbidden("You are logged in, but this place is closed to your account."),
+                forbidden("This place is closed to your account."),
             ),
             Denial::CrossSite => (
                 "cross_site".to_owned(),
@@ -140,6 +140,8 @@ fn notice_of(error: &Error) -> Notice {
             Notice::new(StatusCode::BAD_REQUEST, "ambiguous_request", "The request is ambiguous")
                 .explained("Its address or its headers can be read in more than one way, so it goes no further.")
         }
+        Error::Loop => Notice::new(StatusCode::LOOP_DETECTED, "loop", "The request goes in circles")
+            .explained("It passed this gateway again and again, so a route leads back to the gateway itself."),
         Error::MethodUnsupported => Notice::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",

@@ -53,7 +53,7 @@ pub(super) struct Visit {
     method: Method,
     target: Option<Target>,
     route: Option<(usize, Box<str>)>,
-    proof: Option<&'static str>,
+    authentication: Option<&'static str>,
     subject: Option<String>,
     /// Who it is, in a word that the person knows; for pages only.
     person: Option<String>,
@@ -74,7 +74,7 @@ impl Visit {
             method: request.method().clone(),
             target: None,
             route: None,
-            proof: None,
+            authentication: None,
             subject: None,
             person: None,
             private: false,
@@ -96,7 +96,7 @@ impl Visit {
         match authentication {
             Authentication::Verified(identity) => {
                 self.private = true;
-                self.proof = Some(match identity.proof {
+                self.authentication = Some(match identity.proof {
                     Proof::Session => "session",
                     Proof::AccessToken => "bearer",
                 });
@@ -104,7 +104,8 @@ impl Visit {
                 self.person = Some(known_as.to_owned());
                 self.subject = Some(secret::pseudonym(identity.issuer.as_str(), identity.subject.as_str()));
             }
-            Authentication::Rejected(_) | Authentication::Anonymous => {}
+            Authentication::Rejected(_) => self.authentication = Some("rejected"),
+            Authentication::Anonymous => self.authentication = Some("anonymous"),
         }
     }
 
@@ -147,7 +148,7 @@ impl Visit {
             route: self.route.as_ref().map(|(index, name)| (*index, &**name)),
             decision: self.decision,
             reason: self.reason.as_deref(),
-            proof: self.proof,
+            authentication: self.authentication,
             subject: self.subject.as_deref(),
             client: self.client,
             duration: self.stopwatch.elapsed(),

@@ -17,6 +17,8 @@ pub struct Rules {
     /// In lower case and without `application/`; `None`: any that is not another kind of token.
     pub kind: Option<String>,
     pub clock_skew: Duration,
+    /// Until when an introspected token counts although nobody said for whom it is.
+    pub missing_audience_until: Option<Timestamp>,
 }
 
 /// An access token whose every claim was checked, as far as time does not change it.
@@ -73,7 +75,7 @@ pub fn from_jwt(token: jwt::Verified, rules: &Rules, now: Timestamp) -> Result<A
     })
 }
 
-/// Checks what introspection said: each claim where it is there, since the server has vouched for the token.
+/// Checks what introspection said: `aud`, and each other claim where it is there, since the server vouches for the token.
 pub fn from_introspection(answer: Introspected, rules: &Rules, now: Timestamp) -> Result<AccessToken, TokenError> {
     let Introspected::Active(claims) = answer else {
         return Err(TokenError::Inactive);
@@ -81,8 +83,12 @@ pub fn from_introspection(answer: Introspected, rules: &Rules, now: Timestamp) -
     if claims.member("iss").is_some() {
         registered::issued_by(&claims, rules.issuer.as_str())?;
     }
-    if claims.member("aud").is_some() {
-        for_this_place(&claims, rules)?;
+    // A token that may be for anybody may be for somebody else (RFC 9700 §2.3).
+    let excused = rules.missing_audience_until.is_some_and(|until| now < until);
+    match claims.member("aud") {
+        Some(_) => for_this_place(&claims, rules)?,
+        None if excused => {}
+        None => return Err(TokenError::Audience),
     }
     let expires_at = registered::date(&claims, "exp", now)?;
     // The answer is from this very moment, so no skew excuses it (RFC 7662 §4).

@@ -27,7 +27,8 @@ pub struct Login {
     /// Claims of the ID token, completed by userinfo; without the protocol's own (`nonce`, `at_hash`, `aud`, …).
     pub claims: Claims,
     pub scopes: Scopes,
-    pub access_token: Secret,
+    /// `None` where there was no room to remember it.
+    pub access_token: Option<Secret>,
     pub access_expires_at: Timestamp,
     pub refresh_token: Option<Secret>,
     /// The raw ID token, for `id_token_hint`.
@@ -106,7 +107,7 @@ pub fn refreshed(
         next.claims = claims;
         next.id_token = tokens.id_token;
     }
-    next.access_token = tokens.access_token;
+    next.access_token = Some(tokens.access_token);
     next.access_expires_at = now.plus(tokens.expires_in.unwrap_or(assumed_lifetime));
     next.refresh_token = tokens.refresh_token.or(next.refresh_token);
     next.scopes = tokens.scopes.unwrap_or(next.scopes);

@@ -78,6 +78,7 @@ impl Bearer {
             audiences: settings.audiences.clone(),
             kind: settings.typ.as_ref().map(|kind| kind.to_ascii_lowercase()),
             clock_skew: settings.clock_skew,
+            missing_audience_until: settings.missing_audience_until,
         };
         let ttl = settings.cache_ttl.max(settings.negative_ttl).max(UNKNOWN_TTL);
         Self {

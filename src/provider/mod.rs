@@ -334,10 +334,10 @@ impl Provider {
             UseUserinfo::Auto => lacks(),
         };
         let endpoint = self.endpoints.userinfo.as_ref().or(metadata.userinfo_endpoint.as_ref());
-        let Some(endpoint) = endpoint.filter(|_| wanted) else {
+        let (Some(endpoint), Some(access_token)) = (endpoint.filter(|_| wanted), &login.access_token) else {
             return Ok(login);
         };
-        let request = userinfo::request(endpoint, &login.access_token).map_err(|error| self.trouble(error))?;
+        let request = userinfo::request(endpoint, access_token).map_err(|error| self.trouble(error))?;
         let answer = self.call("userinfo", request).await?;
         let claims = userinfo::read(&answer, &login.subject).map_err(|error| match error {
             // Our own credentials are not asked for here: it is the token that it just gave.

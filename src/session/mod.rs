@@ -244,8 +244,11 @@ impl Sessions {
             let sealed = self.ring.seal(context(&name, &tenant), &stored::write(session));
             jar.set_split(&sealed.unwrap_or_default(), max_age)
         };
-        // The raw ID token only makes signing out at the provider smoother: it goes first when room is short.
-        seal(&session).or_else(|_| seal(&stored::without_id_token(&session)))
+        // The raw ID token only makes signing out at the provider smoother: it goes first when room is short. The access
+        // token is spent once userinfo was asked; who the person is, and the way to fresh tokens, stay.
+        seal(&session)
+            .or_else(|_| seal(&session.without_id_token()))
+            .or_else(|_| seal(&session.without_id_and_access_token()))
     }
 
     /// When the session is over if nothing more is heard of it.

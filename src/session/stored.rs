@@ -35,8 +35,8 @@ struct Stored {
     claims: Claims,
     #[serde(rename = "o")]
     scopes: Scopes,
-    #[serde(rename = "a")]
-    access_token: String,
+    #[serde(rename = "a", skip_serializing_if = "Option::is_none")]
+    access_token: Option<String>,
     #[serde(rename = "e")]
     access_expires_at: Timestamp,
     #[serde(rename = "r", skip_serializing_if = "Option::is_none")]
@@ -60,7 +60,7 @@ pub(super) fn write(session: &Session) -> Vec<u8> {
         subject: login.subject.clone(),
         claims: login.claims.clone(),
         scopes: login.scopes.clone(),
-        access_token: login.access_token.expose().to_owned(),
+        access_token: exposed(&login.access_token),
         access_expires_at: login.access_expires_at,
         refresh_token: exposed(&login.refresh_token),
         id_token: exposed(&login.id_token),
@@ -89,7 +89,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Session> {
             subject: stored.subject,
             claims: stored.claims,
             scopes: stored.scopes,
-            access_token: Secret::new(stored.access_token),
+            access_token: stored.access_token.map(Secret::new),
             access_expires_at: stored.access_expires_at,
             refresh_token: stored.refresh_token.map(Secret::new),
             id_token: stored.id_token.map(Secret::new),
@@ -101,13 +101,26 @@ pub(super) fn read(bytes: &[u8]) -> Option<Session> {
     })
 }
 
-pub(super) fn without_id_token(session: &Session) -> Session {
-    Session {
-        login: Login {
+impl Session {
+    pub(super) fn without_id_token(&self) -> Self {
+        self.with(Login {
             id_token: None,
-            ..(*session.login).clone()
+            ..(*self.login).clone()
+        })
+    }
+
+    pub(super) fn without_id_and_access_token(&self) -> Self {
+        self.with(Login {
+            id_token: None,
+            access_token: None,
+            ..(*self.login).clone()
+        })
+    }
+
+    fn with(&self, login: Login) -> Self {
+        Self {
+            login: login.into(),
+            ..self.clone()
         }
-        .into(),
-        ..session.clone()
     }
 }

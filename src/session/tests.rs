@@ -34,7 +34,7 @@ fn login(groups: usize) -> Login {
         subject: Subject::new("ann").unwrap(),
         claims: Claims::from_iter([("groups", serde_json::json!(groups))]),
         scopes: Scopes::parse("openid"),
-        access_token: Secret::new("access"),
+        access_token: Some(Secret::new("access")),
         access_expires_at: NOW.plus(Duration::from_secs(300)),
         refresh_token: Some(Secret::new("refresh")),
         id_token: Some(Secret::new("x".repeat(1_000))),

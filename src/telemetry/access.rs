@@ -24,8 +24,8 @@ pub struct AccessRecord<'a> {
     pub decision: &'static str,
     /// Why, where the decision is not to allow.
     pub reason: Option<&'a str>,
-    /// `session`, `bearer` or absent.
-    pub proof: Option<&'static str>,
+    /// What the request proved: `session`, `bearer`, `anonymous` (on public routes too) or `rejected`.
+    pub authentication: Option<&'static str>,
     /// A pseudonym of issuer and subject.
     pub subject: Option<&'a str>,
     pub client: IpAddr,
@@ -64,7 +64,7 @@ fn line(format: LogFormat, record: &AccessRecord<'_>) -> String {
     let optional = [
         ("route", record.route.map(|(_, name)| name)),
         ("reason", record.reason),
-        ("proof", record.proof),
+        ("authentication", record.authentication),
         ("subject", record.subject),
     ];
     for (name, value) in optional {
@@ -108,7 +108,7 @@ mod tests {
             route: Some((0, "wiki")),
             decision: "deny",
             reason: Some("no group"),
-            proof: None,
+            authentication: None,
             subject: None,
             client: Ipv4Addr::LOCALHOST.into(),
             duration: Duration::from_micros(12_005),

@@ -27,6 +27,7 @@ pub struct Metrics {
     /// At the id of the route; the last is of requests that have none.
     routes: Box<[RouteMetrics]>,
     requests: Family<RequestLabels, Counter>,
+    authentications: [(&'static str, Counter); 4],
     provider_calls: Family<CallLabels, Counter>,
     token_cache: Family<CacheLabels, Counter>,
     connections: Gauge,
@@ -55,6 +56,11 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuthenticationLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     provider: Arc<str>,
     call: &'static str,
@@ -71,8 +77,8 @@ struct CacheLabels {
 type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
 impl Metrics {
-    /// For these routes, in the order of their ids.
-    pub fn new(routes: &[&str]) -> Self {
+    /// For these routes, in the order of their ids, under a file that weakens so many checks.
+    pub fn new(routes: &[&str], exceptions: usize) -> Self {
         let durations = Durations::new_with_constructor(histogram);
         let upstream_durations = Durations::new_with_constructor(histogram);
         let route = |name: &str| RouteMetrics::new(name, &durations, &upstream_durations);
@@ -81,12 +87,17 @@ impl Metrics {
             registry: Registry::with_prefix("vestibule"),
             routes: routes.iter().copied().chain([""]).map(route).collect(),
             requests: Family::default(),
+            authentications: ["session", "bearer", "anonymous", "rejected"].map(|result| (result, Counter::default())),
             provider_calls: Family::default(),
             token_cache: Family::default(),
             connections: Gauge::default(),
             panics: Counter::default(),
         };
         metrics.register(durations, upstream_durations);
+        let insecure: Gauge = Gauge::default();
+        insecure.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
+        let help = "Settings called insecure_… that are in force";
+        metrics.registry.register("insecure_settings", help, insecure);
         metrics
     }
 
@@ -105,6 +116,11 @@ impl Metrics {
             "The part of that which the upstream took",
             upstream_durations,
         );
+        let authentications = Family::<AuthenticationLabels, Counter>::default();
+        for (result, counter) in &mut self.authentications {
+            *counter = authentications.get_or_create_owned(&AuthenticationLabels { result });
+        }
+        registry.register("authentications", "What requests proved", authentications);
         let calls = self.provider_calls.clone();
         registry.register("provider_calls", "Calls to authorization servers", calls);
         let cache = self.token_cache.clone();
@@ -123,6 +139,10 @@ impl Metrics {
 
     /// Counts an answered request.
     pub fn request(&self, record: &AccessRecord<'_>) {
+        let known = |(result, _): &&(&str, Counter)| Some(*result) == record.authentication;
+        if let Some((_, counter)) = self.authentications.iter().find(known) {
+            counter.inc();
+        }
         let index = record.route.map_or(usize::MAX, |(index, _)| index);
         let Some(route) = self.routes.get(index).or(self.routes.last()) else {
             return;
@@ -169,7 +189,7 @@ impl Metrics {
 impl Default for Metrics {
     /// For no route.
     fn default() -> Self {
-        Self::new(&[])
+        Self::new(&[], 0)
     }
 }
 
@@ -241,7 +261,7 @@ mod tests {
             route,
             decision,
             reason: None,
-            proof: None,
+            authentication: Some("session"),
             subject: None,
             client: Ipv4Addr::LOCALHOST.into(),
             duration: Duration::from_millis(3),
@@ -251,7 +271,7 @@ mod tests {
 
     #[test]
     fn everything_is_counted_under_its_name() {
-        let metrics = Metrics::new(&["wiki", "public"]);
+        let metrics = Metrics::new(&["wiki", "public"], 2);
         metrics.request(&answered(Some((1, "public")), "allow", 200));
         metrics.request(&answered(Some((1, "public")), "allow", 204));
         metrics.request(&answered(None, "not_found", 404));
@@ -270,6 +290,8 @@ mod tests {
             "vestibule_upstream_duration_seconds_count{route=\"public\"} 2\n",
             "vestibule_upstream_duration_seconds_count{route=\"\"} 0\n",
             "vestibule_provider_calls_total{provider=\"corp\",call=\"introspection\",outcome=\"ok\"} 1\n",
+            "vestibule_authentications_total{result=\"session\"} 4\n",
+            "vestibule_insecure_settings 2\n",
             "vestibule_token_cache_total{provider=\"corp\",kind=\"jwt\",outcome=\"hit\"} 1\n",
             "vestibule_connections 1\n",
             "vestibule_panics_total 1\n",

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, net::IpAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::Arrival;
 
@@ -10,6 +10,8 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+const VIA: &str = "1.1 vestibule";
 
 /// Writes the whole family anew, from the socket, from trusted proxies and from the configuration (I7, I8).
 pub(super) fn write(arrival: &Arrival<'_>, before: &[IpAddr], headers: &mut HeaderMap) {
@@ -39,5 +41,28 @@ pub(super) fn write(arrival: &Arrival<'_>, before: &[IpAddr], headers: &mut Head
             headers.insert(name, value);
         }
     }
-    headers.append(header::VIA, HeaderValue::from_static("1.1 vestibule"));
+    headers.append(header::VIA, HeaderValue::from_static(VIA));
+}
+
+/// Counts `Max-Forwards` down; `None` when it has run out and the request ends here (RFC 9110 §7.6.2).
+pub(super) fn counted_down(method: &Method, headers: &mut HeaderMap) -> Option<()> {
+    if method != Method::OPTIONS {
+        return Some(());
+    }
+    let Some(left) = headers.get(header::MAX_FORWARDS) else {
+        return Some(());
+    };
+    // What is no number counts nothing.
+    let Some(left) = left.to_str().ok().and_then(|left| left.parse::<u32>().ok()) else {
+        return Some(());
+    };
+    headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.checked_sub(1)?));
+    Some(())
+}
+
+/// How often the gateway has named itself.
+pub(super) fn hops(headers: &HeaderMap) -> usize {
+    let lines = headers.get_all(header::VIA).iter();
+    let hops = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    hops.filter(|hop| hop.trim_ascii() == VIA.as_bytes()).count()
 }

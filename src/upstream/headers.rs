@@ -5,8 +5,8 @@ use std::{collections::HashSet, net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
-use super::target::Target;
 pub use super::template::{IdentityHeader, Piece, Template};
+use super::{forwarded, target::Target};
 use crate::secret::Secret;
 
 /// What the scrubber removes, beside the families it always removes.
@@ -219,6 +219,11 @@ impl Scrubbed {
         &self.parts
     }
 
+    /// How many gateways like this one it has passed (RFC 9110 §7.6.3).
+    pub fn hops(&self) -> usize {
+        forwarded::hops(&self.parts.headers)
+    }
+
     /// What a trusted proxy reported of where the request came from; without the peer.
     pub fn forwarded_for(&self) -> &[IpAddr] {
         &self.forwarded_for
@@ -226,7 +231,7 @@ impl Scrubbed {
 }
 
 /// A name as many programs read it: lower case, and everything but letters and digits is a dash (I4).
-fn folded(name: &str) -> String {
+pub fn folded(name: &str) -> String {
     let fold = |c: char| match c.is_ascii_alphanumeric() {
         true => c.to_ascii_lowercase(),
         false => '-',

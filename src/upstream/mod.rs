@@ -172,6 +172,10 @@ impl Upstreams {
             .timeouts
             .stream
             .and_then(|limit| Instant::now().checked_add(limit));
+        let mut request = request;
+        if forwarded::counted_down(&request.parts.method, &mut request.parts.headers).is_none() {
+            return Ok(Response::new(Body::empty()));
+        }
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, &arrival)?;
         let (response, lease) = upstream.exchange(request, progress.as_deref()).await?;
         let mut response = match response.status() {

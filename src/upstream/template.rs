@@ -130,3 +130,101 @@ fn joined<'a>(values: impl Iterator<Item = &'a str>, delimiter: char, text: &mut
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        identity::{Issuer, Proof, ProviderId, Scopes, Subject},
+        time::Timestamp,
+        upstream::headers::{ScrubSettings, Scrubber},
+    };
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn identity(user: Option<&str>, groups: &[String]) -> Identity {
+        Identity {
+            provider: ProviderId::new("corp"),
+            issuer: Issuer::new("https://id.example.com"),
+            subject: Subject::new("1").unwrap(),
+            proof: Proof::Session,
+            username: user.map(Into::into),
+            email: None,
+            groups: groups.iter().map(|group| group.as_str().into()).collect(),
+            scopes: Scopes::default(),
+            claims: [("n", json!(7)), ("list", json!(["a", "b"])), ("mixed", json!(["a", 1]))]
+                .into_iter()
+                .collect(),
+            expires_at: Timestamp::from_unix(0),
+        }
+    }
+
+    fn header(name: &'static str, piece: Piece) -> IdentityHeader {
+        IdentityHeader {
+            name: HeaderName::from_static(name),
+            template: Template { pieces: vec![piece] },
+        }
+    }
+
+    fn claim(path: &str) -> Piece {
+        Piece::Claim(ClaimPath::parse(path).unwrap())
+    }
+
+    fn written(piece: Piece, identity: &Identity) -> Result<Option<String>, UpstreamError> {
+        let mut headers = HeaderMap::new();
+        write(identity, &[header("x-user", piece)], &mut headers)?;
+        Ok(headers
+            .get("x-user")
+            .map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap()))
+    }
+
+    #[test]
+    fn a_claim_is_written_as_what_it_is_or_not_at_all() {
+        let somebody = identity(Some("zoë"), &["staff".into(), "ops".into()]);
+        let text = |piece| written(piece, &somebody).unwrap();
+        assert_eq!(text(Piece::User).unwrap(), "zoë");
+        assert_eq!(text(Piece::Groups).unwrap(), "staff,ops");
+        assert_eq!(text(claim("n")).unwrap(), "7");
+        assert_eq!(text(claim("list")).unwrap(), "a,b");
+        assert_eq!(text(claim("absent")), None);
+        assert_eq!(text(Piece::Email), None);
+        assert!(written(claim("mixed"), &somebody).is_err());
+    }
+
+    #[test]
+    fn what_would_be_read_as_something_else_is_not_written() {
+        for user in ["a\r\nX-Admin: 1", "a\0", "a\u{7f}", "a\tb"] {
+            assert!(written(Piece::User, &identity(Some(user), &[])).is_err(), "{user:?}");
+        }
+        assert!(written(Piece::Groups, &identity(None, &["a,admins".into()])).is_err());
+        assert!(written(Piece::User, &identity(Some(&"x".repeat(MAX_VALUE_BYTES + 1)), &[])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn i_5_after_strip_and_emit_there_is_one_value_or_none(
+            spoofed in proptest::collection::vec(("[xX][-_.][uU]ser|[xX][-_]Groups|accept", "[a-z]{1,5}"), 0..12),
+            user in proptest::option::of("[a-zA-Z0-9 ._-]{1,20}"),
+            groups in proptest::collection::vec("[a-z]{1,8}", 0..4),
+        ) {
+            let templates = [header("x-user", Piece::User), header("x-groups", Piece::Groups)];
+            let scrubber = Scrubber::new(ScrubSettings {
+                identity_headers: templates.iter().map(|header| header.name.clone()).collect(),
+                cookie_name: "vestibule".into(),
+                trusted_proxies: Vec::new(),
+            });
+            let mut headers = HeaderMap::new();
+            for (name, value) in &spoofed {
+                headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            }
+            scrubber.clean(&mut headers);
+            write(&identity(user.as_deref(), &groups), &templates, &mut headers).unwrap();
+            let values = |name: &str| headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>();
+            prop_assert_eq!(values("x-user"), user.into_iter().collect::<Vec<_>>());
+            let joined = (!groups.is_empty()).then(|| groups.join(","));
+            prop_assert_eq!(values("x-groups"), joined.into_iter().collect::<Vec<_>>());
+            let others = headers.keys().filter(|name| !["x-user", "x-groups", "accept"].contains(&name.as_str())).count();
+            prop_assert_eq!(others, 0);
+        }
+    }
+}

@@ -21,33 +21,58 @@ struct Chromium {
 
 impl Chromium {
     async fn start() -> Self {
+        // The driver's client is built without one.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let ready = lines.find(|line| line.contains("started successfully on port")).expect("chromedriver did not start");
+        let mut lines = BufReader::new(process.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let ready = lines
+            .find(|line| line.contains("started successfully on port"))
+            .expect("chromedriver did not start");
         let port = ready.rsplit(' ').next().unwrap().trim_end_matches('.').to_owned();
         std::thread::spawn(move || lines.for_each(drop));
         let profile = tempfile::tempdir().unwrap();
         let mut capabilities = DesiredCapabilities::chrome();
         for argument in [
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1000,900",
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1000,900",
         ] {
             capabilities.add_arg(argument).unwrap();
         }
-        capabilities.add_arg(&format!("--user-data-dir={}", profile.path().display())).unwrap();
-        let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), capabilities).await.unwrap();
-        Self { driver, process, _profile: profile }
+        capabilities
+            .add_arg(&format!("--user-data-dir={}", profile.path().display()))
+            .unwrap();
+        let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), capabilities)
+            .await
+            .unwrap();
+        Self {
+            driver,
+            process,
+            _profile: profile,
+        }
     }
 
     /// Leaves a picture where whoever runs the tests wants to look at one.
     async fn picture(&self, name: &str) {
         if let Ok(folder) = std::env::var("VESTIBULE_SCREENSHOTS") {
-            self.driver.screenshot(&Path::new(&folder).join(format!("{name}.png"))).await.unwrap();
+            self.driver
+                .screenshot(&Path::new(&folder).join(format!("{name}.png")))
+                .await
+                .unwrap();
         }
     }
 
@@ -56,16 +81,38 @@ impl Chromium {
     }
 
     async fn log_in(&self, username: &str, password: &str) {
-        let field = self.driver.query(By::Name("username")).wait(PATIENCE, STEP).first().await.unwrap();
+        let field = self
+            .driver
+            .query(By::Name("username"))
+            .wait(PATIENCE, STEP)
+            .first()
+            .await
+            .unwrap();
         field.send_keys(username).await.unwrap();
-        self.driver.find(By::Name("password")).await.unwrap().send_keys(password).await.unwrap();
-        self.driver.find(By::Css("button[type=submit]")).await.unwrap().click().await.unwrap();
+        self.driver
+            .find(By::Name("password"))
+            .await
+            .unwrap()
+            .send_keys(password)
+            .await
+            .unwrap();
+        self.driver
+            .find(By::Css("button[type=submit]"))
+            .await
+            .unwrap()
+            .click()
+            .await
+            .unwrap();
     }
 
     async fn wait_for_text(&self, wanted: &str) {
         let body = self.driver.query(By::XPath(format!("//body[contains(., '{wanted}')]")));
         if body.wait(PATIENCE, STEP).first().await.is_err() {
-            panic!("{wanted:?} never came up at {}: {}", self.driver.current_url().await.unwrap(), self.text().await);
+            panic!(
+                "{wanted:?} never came up at {}: {}",
+                self.driver.current_url().await.unwrap(),
+                self.text().await
+            );
         }
     }
 
@@ -94,13 +141,25 @@ async fn a_person_logs_in_signs_the_guestbook_and_signs_out() {
     chromium.picture("1-login-form").await;
     chromium.log_in("alice", "alice").await;
     chromium.wait_for_text("alice@example.com").await;
-    assert_eq!(driver.current_url().await.unwrap().as_str(), deep, "back at the deep link");
+    assert_eq!(
+        driver.current_url().await.unwrap().as_str(),
+        deep,
+        "back at the deep link"
+    );
     chromium.picture("2-deep-link").await;
 
     driver.goto(demo.url("/")).await.unwrap();
     let message = driver.find(By::Name("message")).await.unwrap();
     message.send_keys("hello from a real browser").await.unwrap();
-    driver.find(By::Css("form[action='/sign'] button, form[action='/sign'] input[type=submit]")).await.unwrap().click().await.unwrap();
+    driver
+        .find(By::Css(
+            "form[action='/sign'] button, form[action='/sign'] input[type=submit]",
+        ))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
     chromium.wait_for_text("hello from a real browser").await;
     chromium.picture("3-guestbook").await;
 
@@ -110,7 +169,15 @@ async fn a_person_logs_in_signs_the_guestbook_and_signs_out() {
     chromium.picture("4-denied").await;
 
     driver.goto(demo.url("/")).await.unwrap();
-    driver.find(By::Css("form[action='/oauth2/sign_out'] button, form[action='/oauth2/sign_out'] input[type=submit]")).await.unwrap().click().await.unwrap();
+    driver
+        .find(By::Css(
+            "form[action='/oauth2/sign_out'] button, form[action='/oauth2/sign_out'] input[type=submit]",
+        ))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
     chromium.wait_for_text("You are signed out").await;
     chromium.picture("5-signed-out").await;
 

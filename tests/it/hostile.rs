@@ -14,10 +14,31 @@ fn get(house: &House, target: &str, headers: &str) -> Vec<u8> {
 async fn i_2_every_ambiguous_target_is_refused_and_never_forwarded() {
     let house = House::open().await;
     for target in [
-        "/public/%2fadmin", "/public/%2Fadmin", "/public/%5cadmin", "/public/%5Cadmin", "/public/%00", "/public/%23", "/public/%3fx",
-        "/public/\\admin", "/public/../admin", "/public/./admin", "/public/%2e%2e/admin", "/public/%2E/admin", "/public/.%2e/admin",
-        "/public/..;x=1/admin", "/public/..", "/public/.", "//public", "/public//admin", "/public/admin;x=1", "/public/%zz", "/public/%2",
-        "/public/%", "/public/%0a", "/public/%7f", "/public/a%0d%0ab",
+        "/public/%2fadmin",
+        "/public/%2Fadmin",
+        "/public/%5cadmin",
+        "/public/%5Cadmin",
+        "/public/%00",
+        "/public/%23",
+        "/public/%3fx",
+        "/public/\\admin",
+        "/public/../admin",
+        "/public/./admin",
+        "/public/%2e%2e/admin",
+        "/public/%2E/admin",
+        "/public/.%2e/admin",
+        "/public/..;x=1/admin",
+        "/public/..",
+        "/public/.",
+        "//public",
+        "/public//admin",
+        "/public/admin;x=1",
+        "/public/%zz",
+        "/public/%2",
+        "/public/%",
+        "/public/%0a",
+        "/public/%7f",
+        "/public/a%0d%0ab",
     ] {
         assert_eq!(status(house.address, &get(&house, target, "")).await, 400, "{target}");
     }
@@ -58,8 +79,17 @@ async fn n_127_there_is_exactly_one_host() {
 async fn every_form_of_target_but_two_is_refused() {
     let house = House::open().await;
     let host = house.address;
-    for line in ["GET * HTTP/1.1", "GET public HTTP/1.1", "OPTIONS * HTTP/1.1", "GET public/ HTTP/1.1"] {
-        assert_eq!(status(house.address, format!("{line}\r\nHost: {host}\r\n\r\n").as_bytes()).await, 400, "{line}");
+    for line in [
+        "GET * HTTP/1.1",
+        "GET public HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "GET public/ HTTP/1.1",
+    ] {
+        assert_eq!(
+            status(house.address, format!("{line}\r\nHost: {host}\r\n\r\n").as_bytes()).await,
+            400,
+            "{line}"
+        );
     }
     for line in [format!("CONNECT {host} HTTP/1.1"), "TRACE /public/ HTTP/1.1".to_owned()] {
         let status = status(house.address, format!("{line}\r\nHost: {host}\r\n\r\n").as_bytes()).await;
@@ -67,14 +97,28 @@ async fn every_form_of_target_but_two_is_refused() {
     }
     assert_eq!(house.upstream.requests(), 0);
     let absolute = format!("GET http://{host}/public/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    assert_eq!(status(house.address, absolute.as_bytes()).await, 200, "absolute-form is fine when it agrees");
+    assert_eq!(
+        status(house.address, absolute.as_bytes()).await,
+        200,
+        "absolute-form is fine when it agrees"
+    );
 }
 
 #[tokio::test]
 async fn an_unknown_host_has_no_route() {
     let house = House::open().await;
-    assert_eq!(status(house.address, b"GET /public/ HTTP/1.1\r\nHost: evil.example.com\r\n\r\n").await, 404);
-    assert_eq!(status(house.address, b"GET /public/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await, 404);
+    assert_eq!(
+        status(
+            house.address,
+            b"GET /public/ HTTP/1.1\r\nHost: evil.example.com\r\n\r\n"
+        )
+        .await,
+        404
+    );
+    assert_eq!(
+        status(house.address, b"GET /public/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await,
+        404
+    );
 }
 
 #[tokio::test]
@@ -83,10 +127,16 @@ async fn n_131_requests_that_are_framed_twice_or_oddly_reach_nobody_as_two() {
     let head = format!("POST /public/ HTTP/1.1\r\nHost: {}\r\n", house.address);
     let smuggled = "GET /admin/ HTTP/1.1\r\nHost: a\r\n\r\n";
     for (framing, body) in [
-        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "0\r\n\r\n",
+        ),
         ("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
         ("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n"),
-        ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        (
+            "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+            "0\r\n\r\n",
+        ),
         ("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"),
         ("Content-Length: 3\r\nContent-Length: 4\r\n", "abcd"),
         ("Content-Length: +3\r\n", "abc"),
@@ -95,7 +145,10 @@ async fn n_131_requests_that_are_framed_twice_or_oddly_reach_nobody_as_two() {
     ] {
         let request = format!("{head}{framing}\r\n{body}{smuggled}");
         let answer = exchange(house.address, request.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 501"), "{framing:?} → {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 501"),
+            "{framing:?} → {answer}"
+        );
     }
     assert_eq!(house.upstream.requests(), 0);
 }
@@ -108,7 +161,10 @@ async fn n_131_both_framings_are_one_request_with_one_framing_or_none() {
         house.address, house.address
     );
     let answer = exchange(house.address, request.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 200"),
+        "{answer}"
+    );
     assert!(house.upstream.requests() <= 1);
     assert_ne!(house.upstream.last()["target"], "/public/smuggled");
 }
@@ -116,19 +172,44 @@ async fn n_131_both_framings_are_one_request_with_one_framing_or_none() {
 #[tokio::test]
 async fn i_4_no_spelling_of_an_identity_header_gets_through() {
     let house = House::open().await;
-    let token = house.jwt("alice").await;
+    let token = house.jwt("alice");
     let spellings = [
-        "X-Forwarded-User", "x-forwarded-user", "X_Forwarded_User", "X-Forwarded_User", "X.Forwarded.User", "X-FORWARDED-USER",
-        "X-Forwarded-Email", "X-Forwarded-Groups", "X_Forwarded_Groups", "Remote-User", "Remote_User", "X-Remote-User",
-        "X-Auth-Request-User", "X-Auth-Request-Email", "X-WebAuth-User", "X-Real-IP", "Forwarded", "True-Client-IP",
-        "X-Original-URL", "X-Rewrite-URL", "CF-Connecting-IP", "X-Custom-Identity", "X_Custom_Identity",
+        "X-Forwarded-User",
+        "x-forwarded-user",
+        "X_Forwarded_User",
+        "X-Forwarded_User",
+        "X.Forwarded.User",
+        "X-FORWARDED-USER",
+        "X-Forwarded-Email",
+        "X-Forwarded-Groups",
+        "X_Forwarded_Groups",
+        "Remote-User",
+        "Remote_User",
+        "X-Remote-User",
+        "X-Auth-Request-User",
+        "X-Auth-Request-Email",
+        "X-WebAuth-User",
+        "X-Real-IP",
+        "Forwarded",
+        "True-Client-IP",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "CF-Connecting-IP",
+        "X-Custom-Identity",
+        "X_Custom_Identity",
     ];
     for spelling in spellings {
-        for (target, authorization) in [("/public/", String::new()), ("/", format!("Authorization: Bearer {token}\r\n"))] {
+        for (target, authorization) in [
+            ("/public/", String::new()),
+            ("/", format!("Authorization: Bearer {token}\r\n")),
+        ] {
             let spoof = format!("{spelling}: mallory\r\n{authorization}");
             let answer = exchange(house.address, &get(&house, target, &spoof)).await;
             assert!(answer.starts_with("HTTP/1.1 200"), "{spelling} at {target}: {answer}");
-            assert!(!answer.contains("mallory"), "{spelling} at {target} got through: {answer}");
+            assert!(
+                !answer.contains("mallory"),
+                "{spelling} at {target} got through: {answer}"
+            );
         }
     }
 }
@@ -136,10 +217,14 @@ async fn i_4_no_spelling_of_an_identity_header_gets_through() {
 #[tokio::test]
 async fn i_5_a_claim_that_is_absent_lets_no_header_in() {
     let house = House::open().await;
-    let token = house.jwt("nobody-special").await;
-    let spoof = format!("X-Custom-Identity: mallory\r\nX-Forwarded-Email: mallory\r\nAuthorization: Bearer {token}\r\n");
+    let token = house.jwt("nobody-special");
+    let spoof =
+        format!("X-Custom-Identity: mallory\r\nX-Forwarded-Email: mallory\r\nAuthorization: Bearer {token}\r\n");
     let answer = exchange(house.address, &get(&house, "/", &spoof)).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("mallory"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && !answer.contains("mallory"),
+        "{answer}"
+    );
     assert!(told(&house.upstream.last(), "x-forwarded-email").is_empty());
 }
 
@@ -151,7 +236,10 @@ async fn i_4_a_trailer_cannot_say_who_somebody_is() {
         house.address
     );
     let answer = exchange(house.address, request.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("mallory"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && !answer.contains("mallory"),
+        "{answer}"
+    );
     assert_eq!(house.upstream.last()["trailers"], 0);
     assert_eq!(house.upstream.last()["body"], "hi");
 }
@@ -159,7 +247,7 @@ async fn i_4_a_trailer_cannot_say_who_somebody_is() {
 #[tokio::test]
 async fn i_6_connection_cannot_nominate_what_the_gateway_says() {
     let house = House::open().await;
-    let token = house.jwt("alice").await;
+    let token = house.jwt("alice");
     let nominate = format!(
         "Connection: close, X-Forwarded-User\r\nConnection: x-forwarded-groups, X-Forwarded-For, x-secret\r\nX-Secret: 1\r\nAuthorization: Bearer {token}\r\n"
     );
@@ -184,7 +272,7 @@ async fn i_7_forwarded_metadata_comes_from_the_socket() {
 #[tokio::test]
 async fn n_083_credentials_stay_here_and_other_cookies_go_on() {
     let house = House::open().await;
-    let token = house.jwt("alice").await;
+    let token = house.jwt("alice");
     let headers = format!(
         "Cookie: a=1; vestibule=x; b=\"2\"; vestibule-1=y; __Host-vestibule=z; vestibule-login-1=w; c=3\r\nAuthorization: Bearer {token}\r\nProxy-Authorization: Basic eA==\r\n"
     );
@@ -218,7 +306,13 @@ async fn f_09_heads_that_are_too_large_are_refused() {
 #[tokio::test]
 async fn reserved_paths_are_never_sent_upstream() {
     let house = House::open().await;
-    for target in ["/oauth2", "/oauth2/", "/oauth2/nothing", "/oauth2/callback/x", "/oauth2/start/x"] {
+    for target in [
+        "/oauth2",
+        "/oauth2/",
+        "/oauth2/nothing",
+        "/oauth2/callback/x",
+        "/oauth2/start/x",
+    ] {
         assert_eq!(status(house.address, &get(&house, target, "")).await, 404, "{target}");
     }
     assert_eq!(house.upstream.requests(), 0);

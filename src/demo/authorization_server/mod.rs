@@ -1,7 +1,7 @@
 //! A development authorization server: OAuth 2.0 and OpenID Connect as they are written, for people who do not exist.
 //!
-//! [`authorize`] logs in and hands out codes, [`token`] turns them into tokens, [`endpoints`] has what is asked about
-//! tokens afterwards, [`issue`] makes them, [`state`] remembers them.
+//! `authorize` logs in and hands out codes, `token` turns them into tokens, `endpoints` has what is asked about tokens
+//! afterwards, `issue` makes them, `state` remembers them.
 
 mod authorize;
 mod client_authentication;

@@ -46,7 +46,11 @@ impl Browser {
     pub async fn submit(&mut self, page: &Page, fields: &[(&str, &str)]) -> Page {
         let form = Form::first_in(&page.text);
         let mut values = form.hidden;
-        values.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        values.extend(
+            fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         let url = page.url.join(&form.action).unwrap();
         self.navigate(Method::POST, url, Some(values), "same-origin").await
     }
@@ -66,7 +70,11 @@ impl Browser {
 
     /// Follows a request, built by hand, for one step; cookies are added and kept.
     pub async fn send(&mut self, request: RequestBuilder, url: Url) -> Page {
-        let response = request.header(header::COOKIE, self.cookie_header(&url)).send().await.unwrap();
+        let response = request
+            .header(header::COOKIE, self.cookie_header(&url))
+            .send()
+            .await
+            .unwrap();
         self.keep_cookies(&url, &response);
         Page {
             url,
@@ -78,24 +86,34 @@ impl Browser {
 
     /// Logs in at the development authorization server's form, wherever `page` stands before it.
     pub async fn log_in(&mut self, page: &Page, username: &str, password: &str) -> Page {
-        self.submit(page, &[("username", username), ("password", password)]).await
+        self.submit(page, &[("username", username), ("password", password)])
+            .await
     }
 
     /// Logs in at the provider and stops before the callback: the response that has not been delivered.
     pub async fn authorize(&mut self, page: &Page, username: &str, password: &str) -> Url {
         let form = Form::first_in(&page.text);
         let mut values = form.hidden;
-        values.extend([("username".to_owned(), username.to_owned()), ("password".to_owned(), password.to_owned())]);
+        values.extend([
+            ("username".to_owned(), username.to_owned()),
+            ("password".to_owned(), password.to_owned()),
+        ]);
         let url = page.url.join(&form.action).unwrap();
         let request = navigation(self.client.post(url.clone()), "same-origin");
-        let request = request.header(header::ORIGIN, url.origin().ascii_serialization()).form(&values);
+        let request = request
+            .header(header::ORIGIN, url.origin().ascii_serialization())
+            .form(&values);
         self.send(request, url).await.location().0
     }
 
     /// Posts a form of the site itself.
     pub async fn post(&mut self, url: &str, fields: &[(&str, &str)]) -> Page {
-        let values = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.navigate(Method::POST, Url::parse(url).unwrap(), Some(values), "same-origin").await
+        let values = fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        self.navigate(Method::POST, Url::parse(url).unwrap(), Some(values), "same-origin")
+            .await
     }
 
     pub fn session_cookie(&self) -> String {
@@ -104,11 +122,16 @@ impl Browser {
     }
 
     pub fn set_session_cookie(&mut self, value: &str) {
-        self.cookies.insert(("127.0.0.1".to_owned(), "vestibule".to_owned()), value.to_owned());
+        self.cookies
+            .insert(("127.0.0.1".to_owned(), "vestibule".to_owned()), value.to_owned());
     }
 
     pub fn cookies_named(&self, part: &str) -> Vec<&str> {
-        self.cookies.keys().map(|(_, name)| name.as_str()).filter(|name| name.contains(part)).collect()
+        self.cookies
+            .keys()
+            .map(|(_, name)| name.as_str())
+            .filter(|name| name.contains(part))
+            .collect()
     }
 
     pub fn client(&self) -> &Client {
@@ -128,13 +151,22 @@ impl Browser {
             self.history.push(url.clone());
             let mut request = navigation(self.client.request(method.clone(), url.clone()), site);
             if let Some(form) = form.take() {
-                request = request.header(header::ORIGIN, url.origin().ascii_serialization()).form(&form);
+                request = request
+                    .header(header::ORIGIN, url.origin().ascii_serialization())
+                    .form(&form);
             }
             let page = self.send(request, url.clone()).await;
-            let Some(location) = page.headers.get(header::LOCATION).filter(|_| page.status.is_redirection()) else {
+            let Some(location) = page
+                .headers
+                .get(header::LOCATION)
+                .filter(|_| page.status.is_redirection())
+            else {
                 return page;
             };
-            assert!(!matches!(page.status.as_u16(), 307 | 308), "a login never repeats a POST");
+            assert!(
+                !matches!(page.status.as_u16(), 307 | 308),
+                "a login never repeats a POST"
+            );
             url = url.join(location.to_str().unwrap()).unwrap();
             method = Method::GET;
         }
@@ -144,14 +176,19 @@ impl Browser {
     fn cookie_header(&self, url: &Url) -> String {
         let host = url.host_str().unwrap();
         let here = self.cookies.iter().filter(|((kept, _), _)| kept == host);
-        here.map(|((_, name), value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+        here.map(|((_, name), value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     fn keep_cookies(&mut self, url: &Url, response: &Response) {
         for header in response.headers().get_all(header::SET_COOKIE) {
             let cookie = cookie::Cookie::parse(header.to_str().unwrap()).unwrap();
             let key = (url.host_str().unwrap().to_owned(), cookie.name().to_owned());
-            assert!(cookie.name().len() + cookie.value().len() <= 4_096, "a browser drops such a cookie");
+            assert!(
+                cookie.name().len() + cookie.value().len() <= 4_096,
+                "a browser drops such a cookie"
+            );
             match cookie.max_age() {
                 Some(age) if age.is_zero() || age.is_negative() => self.cookies.remove(&key),
                 _ => self.cookies.insert(key, cookie.value().to_owned()),
@@ -168,7 +205,10 @@ pub fn client() -> Client {
 
 fn navigation(request: RequestBuilder, site: &str) -> RequestBuilder {
     request
-        .header("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+        .header(
+            "accept",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        )
         .header("sec-fetch-mode", "navigate")
         .header("sec-fetch-dest", "document")
         .header("sec-fetch-site", site)
@@ -200,12 +240,20 @@ impl Form {
     fn first_in(html: &str) -> Self {
         let start = html.find("<form").unwrap_or_else(|| panic!("no form in: {html}"));
         let form = &html[start..start + html[start..].find("</form>").unwrap()];
-        let inputs = form.split("<input").skip(1).map(|input| &input[..input.find('>').unwrap()]);
+        let inputs = form
+            .split("<input")
+            .skip(1)
+            .map(|input| &input[..input.find('>').unwrap()]);
         let hidden = inputs.filter(|input| attribute(input, "type").as_deref() == Some("hidden"));
         Self {
             action: attribute(&form[..form.find('>').unwrap()], "action").unwrap_or_default(),
             hidden: hidden
-                .map(|input| (attribute(input, "name").unwrap(), attribute(input, "value").unwrap_or_default()))
+                .map(|input| {
+                    (
+                        attribute(input, "name").unwrap(),
+                        attribute(input, "value").unwrap_or_default(),
+                    )
+                })
                 .collect(),
         }
     }
@@ -214,6 +262,15 @@ impl Form {
 fn attribute(tag: &str, name: &str) -> Option<String> {
     let start = tag.find(&format!(" {name}=\""))? + name.len() + 3;
     let value = &tag[start..start + tag[start..].find('"')?];
-    let entities = [("&quot;", "\""), ("&#x27;", "'"), ("&#x2f;", "/"), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
-    Some(entities.iter().fold(value.to_owned(), |text, (entity, character)| text.replace(entity, character)))
+    let entities = [
+        ("&quot;", "\""),
+        ("&#x27;", "'"),
+        ("&#x2f;", "/"),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&amp;", "&"),
+    ];
+    Some(entities.iter().fold(value.to_owned(), |text, (entity, character)| {
+        text.replace(entity, character)
+    }))
 }

@@ -45,6 +45,12 @@ impl EchoUpstream {
         self.requests.load(Ordering::SeqCst)
     }
 
+    /// Closes the socket and every connection.
+    pub async fn stop(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
     /// What the last request looked like.
     pub fn last(&self) -> Value {
         self.last.lock().unwrap().clone()
@@ -60,7 +66,9 @@ impl Drop for EchoUpstream {
 async fn serve(listener: TcpListener, requests: Arc<AtomicUsize>, last: Arc<Mutex<Value>>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         let (requests, last) = (requests.clone(), last.clone());
         connections.spawn(async move {
             let echo = service_fn(|request| echo(request, &requests, &last));
@@ -100,5 +108,8 @@ async fn echo(
 /// All values of a header in what an upstream saw.
 pub fn told<'a>(seen: &'a Value, name: &str) -> Vec<&'a str> {
     let headers = seen["headers"].as_array().unwrap().iter();
-    headers.filter(|pair| pair[0] == name).map(|pair| pair[1].as_str().unwrap()).collect()
+    headers
+        .filter(|pair| pair[0] == name)
+        .map(|pair| pair[1].as_str().unwrap())
+        .collect()
 }

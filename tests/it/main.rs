@@ -1,0 +1,18 @@
+//! The gateway from outside: real sockets, a real authorization server, and everything that can go wrong between them.
+
+#![cfg(feature = "demo")]
+
+mod bearer;
+mod chooser;
+mod chromium;
+mod demo;
+mod faults;
+mod floor_plan;
+mod forwarding;
+mod hostile;
+mod login;
+mod operating;
+#[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
+mod support;
+mod tls;
+mod websocket;

@@ -1,0 +1,8 @@
+//! What the stories are told with: a browser, a provider with faults, an application that echoes, and a clock by hand.
+
+pub mod browser;
+pub mod demo;
+pub mod house;
+pub mod programs;
+pub mod upstream;
+pub mod wire;

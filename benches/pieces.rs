@@ -100,6 +100,7 @@ fn tokens(criterion: &mut Criterion) {
         audiences: vec![AUDIENCE.to_owned()],
         kind: Some("at+jwt".to_owned()),
         clock_skew: Duration::from_secs(30),
+        missing_audience_until: None,
     };
     for (name, algorithm) in [("RS256", Algorithm::RS256), ("ES256", Algorithm::ES256)] {
         let token = site
@@ -306,7 +307,7 @@ fn cookies_of(sessions: &Sessions, origin: &Origin) -> Vec<(String, String)> {
         subject: Subject::new("ann").unwrap(),
         claims: Claims::from_json(claims("https://login.example.com").to_string().as_bytes()).unwrap(),
         scopes: Scopes::parse("openid profile email"),
-        access_token: Secret::new("a".repeat(800)),
+        access_token: Some(Secret::new("a".repeat(800))),
         access_expires_at: now().plus(Duration::from_secs(3_600)),
         refresh_token: Some(Secret::new("r".repeat(400))),
         id_token: None,

@@ -24,7 +24,7 @@ use crate::{
     trust::TrustRoots,
 };
 use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
-use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_nominated};
+use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_all, remove_nominated};
 use pool::{Lease, Pool};
 
 /// Where a route's requests go, and how.
@@ -343,20 +343,20 @@ impl Upstream {
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
 fn clean(headers: &mut HeaderMap) {
     remove_nominated(headers);
-    for name in [
-        header::CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ] {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection", "proxy-authentication-info"] {
-        headers.remove(name);
-    }
+    remove_all(headers, |name| HOP_BY_HOP.contains(&name));
 }
+
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 fn failure(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
     match progress.map(Progress::end) {

@@ -102,7 +102,7 @@ impl Gateway {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
         };
-        visit.end(response, &self.metrics)
+        visit.end(response, &self.routes, &self.metrics)
     }
 
     /// The walk.

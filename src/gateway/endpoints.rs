@@ -136,7 +136,7 @@ impl Gateway {
         if chooser.choices.is_empty() {
             return Err(Error::NoEndpoint);
         }
-        Ok(self.pages.chooser(&chooser, &visit.id))
+        Ok(self.pages.chooser(&chooser, &visit.id()))
     }
 
     /// Local session first, then the provider's (OIDC RP-Initiated Logout §2).
@@ -154,11 +154,11 @@ impl Gateway {
             && jar.value(LOGOUT) == Some(&state)
         {
             visit.cookies.extend(jar.delete(LOGOUT));
-            return Ok(self.pages.signed_out(&visit.id));
+            return Ok(self.pages.signed_out(&visit.id()));
         }
         match self.may_sign_out(request, visit) {
             MaySignOut::Yes => {}
-            MaySignOut::AfterAsking => return Ok(self.pages.confirm_sign_out(&self.sign_out_path(), &visit.id)),
+            MaySignOut::AfterAsking => return Ok(self.pages.confirm_sign_out(&self.sign_out_path(), &visit.id())),
             MaySignOut::No => return Err(Error::ForeignSignOut),
         }
         let session = self
@@ -178,7 +178,7 @@ impl Gateway {
             visit.cookies.extend(jar.set(LOGOUT, &state, LOGOUT_LIFETIME));
             return Ok(respond::redirect(&location));
         }
-        Ok(self.pages.signed_out(&visit.id))
+        Ok(self.pages.signed_out(&visit.id()))
     }
 
     async fn provider_sign_out(

@@ -140,7 +140,7 @@ impl Gateway {
         match self.sessions.settings().cookie.same_site {
             SameSite::Lax => Ok(respond::redirect(&return_to)),
             // A redirect would still count as the provider's navigation, and the session stay unseen.
-            SameSite::Strict => Ok(self.pages.go_on(&return_to, &visit.id)),
+            SameSite::Strict => Ok(self.pages.go_on(&return_to, &visit.id())),
         }
     }
 

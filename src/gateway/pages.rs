@@ -56,7 +56,7 @@ impl Pages {
                 explanation => &notice.explanation,
                 person => visit.person(),
                 action, auth_prefix, start,
-                reference => &visit.id,
+                reference => visit.id(),
             },
         )
     }

@@ -123,7 +123,7 @@ impl Gateway {
     fn tell(&self, notice: Notice, visit: &Visit) -> Response<Body> {
         let mut response = match visit.reader.wants_page() {
             true => self.pages.notice(&notice, &self.settings.auth_prefix, visit),
-            false => problem(&notice, &visit.id),
+            false => problem(&notice, &visit.id()),
         };
         *response.status_mut() = notice.status;
         let headers = response.headers_mut();

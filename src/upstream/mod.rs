@@ -8,7 +8,12 @@ pub mod target;
 mod template;
 mod upgrade;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -19,7 +24,7 @@ use crate::{
     trust::TrustRoots,
 };
 use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
-use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_nominated};
+use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_all, remove_nominated};
 use pool::{Lease, Pool};
 
 /// Where a route's requests go, and how.
@@ -283,7 +288,7 @@ impl Upstream {
         let mut lease = self.pool.lease(connect).await?;
         let mut request = request;
         loop {
-            let answer = lease.sender.try_send_request(request);
+            let answer = pin!(lease.sender.try_send_request(request));
             match self.in_time(answer, progress).await? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut error) => {
@@ -298,10 +303,9 @@ impl Upstream {
     /// The response's time runs from the last byte of the request.
     async fn in_time<T>(
         &self,
-        answer: impl Future<Output = T>,
+        mut answer: Pin<&mut impl Future<Output = T>>,
         progress: Option<&Progress>,
     ) -> Result<T, UpstreamError> {
-        let mut answer = std::pin::pin!(answer);
         if let Some(progress) = progress {
             tokio::select! {
                 answer = &mut answer => return Ok(answer),
@@ -339,20 +343,20 @@ impl Upstream {
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
 fn clean(headers: &mut HeaderMap) {
     remove_nominated(headers);
-    for name in [
-        header::CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ] {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection", "proxy-authentication-info"] {
-        headers.remove(name);
-    }
+    remove_all(headers, |name| HOP_BY_HOP.contains(&name));
 }
+
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 fn failure(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
     match progress.map(Progress::end) {

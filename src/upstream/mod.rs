@@ -189,7 +189,10 @@ impl Upstreams {
     /// The upstream cannot set the gateway's cookies (N-122).
     fn keep_own_cookies(&self, headers: &mut HeaderMap) {
         let sets_ours = |line: &HeaderValue| {
-            let name = line.as_bytes().split(|b| *b == b'=').next().unwrap_or_default();
+            let line = line.as_bytes().trim_ascii_start();
+            // A cookie without a name is sent back as if its value were name and value (RFC 6265bis §5.7).
+            let line = line.strip_prefix(b"=").unwrap_or(line);
+            let name = line.split(|b| *b == b'=').next().unwrap_or_default();
             std::str::from_utf8(name.trim_ascii()).is_ok_and(|name| self.own_cookies.include(name))
         };
         let lines = headers.get_all(header::SET_COOKIE);

@@ -57,7 +57,7 @@ async fn n_138_what_concerned_the_connection_to_the_upstream_stays_there() {
 async fn n_122_the_upstream_cannot_set_the_gateways_cookies() {
     let upstream = answering(
         "HTTP/1.1 200 OK\r\nSet-Cookie: vestibule=evil; Path=/\r\nSet-Cookie: app=1\r\nSet-Cookie: __Host-vestibule-1=evil\r\n\
-         Set-Cookie: app=2\r\nContent-Length: 0\r\n\r\n",
+         Set-Cookie: =vestibule=evil\r\nSet-Cookie: \t= vestibule-1=evil\r\nSet-Cookie: app=2\r\nContent-Length: 0\r\n\r\n",
     )
     .await;
     let house = house_before(upstream).await;

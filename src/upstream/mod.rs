@@ -342,6 +342,10 @@ impl Upstream {
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
 fn clean(headers: &mut HeaderMap) {
     remove_nominated(headers);
+    // Where both stand, the chunks tell where the body ends (RFC 9112 §6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     for name in [
         header::CONNECTION,
         header::PROXY_AUTHENTICATE,

@@ -104,6 +104,16 @@ async fn n_143_answers_without_a_body_have_none() {
 }
 
 #[tokio::test]
+async fn n_131_chunks_tell_where_an_answer_ends_whatever_its_length_says() {
+    let upstream =
+        answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+            .await;
+    let house = house_before(upstream).await;
+    let response = client().get(house.url("/raw")).send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "hello");
+}
+
+#[tokio::test]
 async fn n_137_an_answer_that_breaks_off_is_not_passed_on_as_whole() {
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart",

@@ -68,7 +68,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request's last byte to the response's first.
     pub response: Duration,
-    /// Between two pieces of a response body, and of an upgraded connection.
+    /// Between two pieces of a body, either way, and of an upgraded connection.
     pub idle: Duration,
     /// A whole exchange, upgraded connections included; absent: no limit.
     pub stream: Option<Duration>,
@@ -255,6 +255,10 @@ impl Upstream {
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
         }
+        if progress.is_some() && http_body::Body::size_hint(request.body()).exact().is_none() {
+            // Said aloud, for without it a GET is sent without its body.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         if upgrade.is_some() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -309,6 +313,7 @@ impl Upstream {
             tokio::select! {
                 answer = &mut answer => return Ok(answer),
                 () = progress.ended() => {}
+                () = progress.stalled(self.settings.timeouts.idle) => return Err(UpstreamError::TimedOut),
             }
         }
         let answer = timeout(self.settings.timeouts.response, answer).await;

@@ -97,12 +97,12 @@ impl Gateway {
 
     /// Answers a request; whatever happens, there is an answer, and one line in the log.
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let mut visit = Visit::begin(self.ids.next(), &request, peer);
+        let mut visit = Visit::begin(self.ids.next(), &request, peer, self.metrics.clone());
         let response = match self.walk(request, peer, &mut visit).await {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
         };
-        visit.end(response, &self.metrics)
+        visit.end(response)
     }
 
     /// The walk.

@@ -2,11 +2,14 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::Reader;
 use crate::{
@@ -61,10 +64,16 @@ pub(super) struct Visit {
     client: IpAddr,
     stopwatch: Stopwatch,
     upstream: Option<Duration>,
+    metrics: Arc<Metrics>,
+    /// Of the answer, when there is one.
+    status: Option<StatusCode>,
 }
 
+/// What the line says in place of a status when the client goes away before its answer; known from other servers.
+const CLIENT_GONE: u16 = 499;
+
 impl Visit {
-    pub(super) fn begin<B>(id: String, request: &Request<B>, client: IpAddr) -> Self {
+    pub(super) fn begin<B>(id: String, request: &Request<B>, client: IpAddr, metrics: Arc<Metrics>) -> Self {
         Self {
             id,
             reader: Reader::default(),
@@ -81,6 +90,8 @@ impl Visit {
             client,
             stopwatch: Stopwatch::start(),
             upstream: None,
+            metrics,
+            status: None,
         }
     }
 
@@ -135,31 +146,20 @@ impl Visit {
         format!("?{query}")
     }
 
-    /// Finishes the answer and writes the line.
-    pub(super) fn end(mut self, mut response: Response<Body>, metrics: &Metrics) -> Response<Body> {
+    /// Finishes the answer; the line is written when this is dropped.
+    pub(super) fn end(mut self, mut response: Response<Body>) -> Response<Body> {
         self.keep_private(&mut response);
-        let (host, path) = self
-            .target
-            .as_ref()
-            .map_or(("", ""), |target| (target.host(), target.path()));
-        let record = AccessRecord {
-            id: &self.id,
-            method: self.method.as_str(),
-            host,
-            path,
-            status: response.status().as_u16(),
-            route: self.route.as_ref().map(|(index, name)| (*index, &**name)),
-            decision: self.decision,
-            reason: self.reason.as_deref(),
-            authentication: self.authentication,
-            subject: self.subject.as_deref(),
-            client: self.client,
-            duration: self.stopwatch.elapsed(),
-            upstream: self.upstream,
-        };
-        metrics.request(&record);
-        telemetry::access(&record);
+        self.status = Some(response.status());
         response
+    }
+
+    fn status(&self) -> u16 {
+        match self.status {
+            Some(status) => status.as_u16(),
+            // The server answers in the place of what has a bug.
+            None if std::thread::panicking() => StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
+            None => CLIENT_GONE,
+        }
     }
 
     /// An answer that sets our cookies is stored nowhere; one that is somebody's is not shared (RFC 9111 §3.5).
@@ -174,5 +174,32 @@ impl Visit {
         {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
+    }
+}
+
+/// A request that nobody waits for any more has its line as well: what it did, it did.
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let (host, path) = self
+            .target
+            .as_ref()
+            .map_or(("", ""), |target| (target.host(), target.path()));
+        let record = AccessRecord {
+            id: &self.id,
+            method: self.method.as_str(),
+            host,
+            path,
+            status: self.status(),
+            route: self.route.as_ref().map(|(index, name)| (*index, &**name)),
+            decision: self.decision,
+            reason: self.reason.as_deref(),
+            authentication: self.authentication,
+            subject: self.subject.as_deref(),
+            client: self.client,
+            duration: self.stopwatch.elapsed(),
+            upstream: self.upstream,
+        };
+        self.metrics.request(&record);
+        telemetry::access(&record);
     }
 }

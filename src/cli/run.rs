@@ -71,10 +71,10 @@ pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running, StartE
     server.start().map_err(StartError::Threads)
 }
 
-/// With a place for every route.
+/// With a place for every route, and the number of checks that the file weakens.
 fn metrics(settings: &Settings) -> Metrics {
     let routes: Vec<&str> = settings.routes.iter().map(|route| &*route.name).collect();
-    Metrics::new(&routes)
+    Metrics::new(&routes, settings.exceptions)
 }
 
 pub(super) fn run(file: &Path) -> Result<(), No> {

@@ -178,6 +178,8 @@ tables! {
         negative_ttl: Duration,
         /// How many tokens are kept.
         cache_entries: Count<1, 10_000_000>,
+        /// Lets in what introspection calls active without saying for whom.
+        insecure_missing_audience: Exception,
     }
 
     /// What is let in, and where it goes.

@@ -30,6 +30,8 @@ pub(super) struct Load<'a> {
     pub(super) surroundings: Surroundings<'a>,
     pub(super) now: Timestamp,
     pub(super) findings: Findings,
+    /// How many checks the file weakens for now.
+    pub(super) exceptions: usize,
 }
 
 /// A table as it is called in messages, and where it stands.
@@ -117,6 +119,7 @@ impl Load<'_> {
         let (reason, last_day) = (reason?, until?);
         let until = end_of(last_day)?;
         if self.now < until {
+            self.exceptions = self.exceptions.saturating_add(1);
             let message = format!("`{key}` in [{}] weakens a check until {last_day}: {reason}", table.name);
             self.findings
                 .warning(at, message, "take it out as soon as it is not needed");

@@ -55,6 +55,8 @@ pub struct Settings {
     pub upstreams: Vec<upstream::Settings>,
     pub scrub: upstream::headers::ScrubSettings,
     pub warnings: Vec<Warning>,
+    /// How many checks the file weakens, each until its date.
+    pub exceptions: usize,
 }
 
 /// Loads a file, and what it refers to.
@@ -81,13 +83,18 @@ pub fn parse(text: &str, origin: &str, surroundings: Surroundings<'_>, now: Time
         surroundings,
         now,
         findings,
+        exceptions: 0,
     };
     let settings = document(text, &mut load.findings).and_then(|file| settings(file, &mut load));
     let is_right = !load.findings.has_problems();
     let (problems, warnings) = load.findings.explain(origin, text);
     settings
         .filter(|_| is_right)
-        .map(|settings| Settings { warnings, ..settings })
+        .map(|settings| Settings {
+            warnings,
+            exceptions: load.exceptions,
+            ..settings
+        })
         .ok_or(problems)
 }
 
@@ -138,6 +145,7 @@ fn settings(file: file::File, load: &mut Load<'_>) -> Option<Settings> {
         routes: checked.routes,
         upstreams: checked.upstreams,
         warnings: Vec::new(),
+        exceptions: 0,
     })
 }
 

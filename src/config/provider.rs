@@ -289,6 +289,8 @@ fn bearer(
         load.findings
             .problem(table.kind.at().unwrap_or(here.at), message, instead);
     }
+    let exception = table.insecure_missing_audience;
+    let missing_audience_until = load.exception(&here, "insecure_missing_audience", exception);
     let typ = table.typ.or("at+jwt".into());
     Some(BearerSettings {
         kind,
@@ -302,6 +304,7 @@ fn bearer(
         cache_ttl: table.cache_ttl.or(Duration::from_secs(60)),
         negative_ttl: table.negative_ttl.or(Duration::from_secs(10)),
         cache_entries: table.cache_entries.value().map_or(10_000, |count| count.0),
+        missing_audience_until,
     })
 }
 

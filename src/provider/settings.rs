@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     identity::{ClaimNames, ClaimPath, Issuer, ProviderId, Scopes},
     oauth::{client::ClientRegistration, jwt::Algorithm},
+    time::Timestamp,
     trust::TrustRoots,
 };
 
@@ -71,6 +72,8 @@ pub struct BearerSettings {
     pub negative_ttl: Duration,
     /// How many tokens each cache keeps.
     pub cache_entries: u64,
+    /// Until when an introspected token counts although nobody said for whom it is.
+    pub missing_audience_until: Option<Timestamp>,
 }
 
 /// How an access token is checked.

@@ -77,8 +77,8 @@ struct CacheLabels {
 type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
 impl Metrics {
-    /// For these routes, in the order of their ids.
-    pub fn new(routes: &[&str]) -> Self {
+    /// For these routes, in the order of their ids, under a file that weakens so many checks.
+    pub fn new(routes: &[&str], exceptions: usize) -> Self {
         let durations = Durations::new_with_constructor(histogram);
         let upstream_durations = Durations::new_with_constructor(histogram);
         let route = |name: &str| RouteMetrics::new(name, &durations, &upstream_durations);
@@ -94,6 +94,10 @@ impl Metrics {
             panics: Counter::default(),
         };
         metrics.register(durations, upstream_durations);
+        let insecure: Gauge = Gauge::default();
+        insecure.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
+        let help = "Settings called insecure_… that are in force";
+        metrics.registry.register("insecure_settings", help, insecure);
         metrics
     }
 
@@ -185,7 +189,7 @@ impl Metrics {
 impl Default for Metrics {
     /// For no route.
     fn default() -> Self {
-        Self::new(&[])
+        Self::new(&[], 0)
     }
 }
 
@@ -267,7 +271,7 @@ mod tests {
 
     #[test]
     fn everything_is_counted_under_its_name() {
-        let metrics = Metrics::new(&["wiki", "public"]);
+        let metrics = Metrics::new(&["wiki", "public"], 2);
         metrics.request(&answered(Some((1, "public")), "allow", 200));
         metrics.request(&answered(Some((1, "public")), "allow", 204));
         metrics.request(&answered(None, "not_found", 404));
@@ -287,6 +291,7 @@ mod tests {
             "vestibule_upstream_duration_seconds_count{route=\"\"} 0\n",
             "vestibule_provider_calls_total{provider=\"corp\",call=\"introspection\",outcome=\"ok\"} 1\n",
             "vestibule_authentications_total{result=\"session\"} 4\n",
+            "vestibule_insecure_settings 2\n",
             "vestibule_token_cache_total{provider=\"corp\",kind=\"jwt\",outcome=\"hit\"} 1\n",
             "vestibule_connections 1\n",
             "vestibule_panics_total 1\n",

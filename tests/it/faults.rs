@@ -129,6 +129,25 @@ async fn f_24_garbage_from_the_provider_is_a_502_and_poisons_nothing() {
 }
 
 #[tokio::test]
+async fn i_13_a_token_that_is_for_nobody_in_particular_is_not_for_us() {
+    let house = House::open().await;
+    let token = house.opaque("alice");
+    let claims = |audience: &str| format!("{{\"active\":true,\"sub\":\"alice\"{audience}}}");
+    house.fault(
+        Place::Introspection,
+        Fault::answer(200, "application/json", claims("").as_bytes()),
+    );
+    assert_eq!(house.ask(&token).await, 401);
+    house.clock.advance(Duration::from_secs(11));
+    let ours = claims(",\"aud\":[\"https://wiki.example.com\"]");
+    house.fault(
+        Place::Introspection,
+        Fault::answer(200, "application/json", ours.as_bytes()),
+    );
+    assert_eq!(house.ask(&token).await, 200);
+}
+
+#[tokio::test]
 async fn n_089_credentials_of_ours_that_are_refused_are_our_problem() {
     let house = House::open().await;
     let token = house.opaque("alice");

@@ -3,6 +3,7 @@
 #![cfg(feature = "demo")]
 
 mod bearer;
+mod chooser;
 mod chromium;
 mod demo;
 mod faults;

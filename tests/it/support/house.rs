@@ -35,6 +35,9 @@ pub struct House {
     gateway: Running,
 }
 
+/// 2026-01-01; every house lives then.
+pub const OPENING: Timestamp = Timestamp::from_unix(1_767_225_600);
+
 const AUDIENCE: &str = "https://wiki.example.com";
 
 impl House {
@@ -44,8 +47,7 @@ impl House {
 
     /// With more in the file, which is told the gateway's own address.
     pub async fn open_with(more: impl Fn(SocketAddr) -> String) -> Self {
-        // 2026-01-01; every house lives then.
-        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_unix(1_767_225_600)));
+        let clock = Arc::new(ManualClock::starting_at(OPENING));
         let provider = provider(clock.clone()).await;
         let upstream = EchoUpstream::start().await;
         let (address, gateway) = loop {

@@ -66,7 +66,7 @@ impl Gateway {
         return_to: &str,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         visit.decision = "login";
@@ -86,7 +86,7 @@ impl Gateway {
         return_to: &str,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
@@ -116,7 +116,7 @@ impl Gateway {
         query: &str,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);

@@ -97,16 +97,21 @@ impl Gateway {
 
     /// Answers a request; whatever happens, there is an answer, and one line in the log.
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let mut visit = Visit::begin(self.ids.next(), &request, peer);
+        let mut visit = Visit::begin(self.ids.next(), &request, peer, &self.routes, &self.metrics);
         let response = match self.walk(request, peer, &mut visit).await {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
         };
-        visit.end(response, &self.routes, &self.metrics)
+        visit.end(response)
     }
 
     /// The walk.
-    async fn walk(&self, request: Request<Incoming>, peer: IpAddr, visit: &mut Visit) -> Result<Response<Body>, Error> {
+    async fn walk(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        visit: &mut Visit<'_>,
+    ) -> Result<Response<Body>, Error> {
         let now = self.clock.now();
         let (parts, body) = request.into_parts();
         let target = Target::read(&parts)?;

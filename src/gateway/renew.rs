@@ -53,7 +53,6 @@ impl Renewals {
     /// Refreshes in a task of its own, which outlives the request: a refresh token that was sent is spent (I18).
     pub(super) async fn renew(&self, provider: &Arc<Provider>, session: &Session, now: Timestamp) -> Renewal {
         let generation = (session.id.clone(), session.login.access_expires_at);
-        self.forget_old_failure(&generation, now).await;
         let (outcomes, login) = (self.outcomes.clone(), session.login.clone());
         let (provider, id) = (provider.clone(), provider.id().clone());
         let refresh = async move {
@@ -64,20 +63,19 @@ impl Renewals {
             };
             Outcome { renewal, at: now }
         };
-        let task = tokio::spawn(async move { outcomes.get_with(generation, refresh).await });
+        // Replaced in one step: whoever looked before a refresh that went well must not undo it, and refresh twice.
+        let old_failure =
+            move |outcome: &Outcome| matches!(outcome.renewal, Renewal::Failed(_)) && outcome.at.plus(PAUSE) <= now;
+        let task = tokio::spawn(async move {
+            let entry = outcomes.entry(generation);
+            entry.or_insert_with_if(refresh, old_failure).await.into_value()
+        });
         match task.await {
             Ok(outcome) => outcome.renewal,
             Err(_) => Renewal::Failed(ProviderError::Unavailable {
                 provider: id,
                 reason: "the refresh was cut short".into(),
             }),
-        }
-    }
-
-    async fn forget_old_failure(&self, generation: &Generation, now: Timestamp) {
-        let stale = |outcome: &Outcome| matches!(outcome.renewal, Renewal::Failed(_)) && outcome.at.plus(PAUSE) <= now;
-        if self.outcomes.get(generation).await.as_ref().is_some_and(stale) {
-            self.outcomes.invalidate(generation).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::Reader;
 use crate::{
@@ -60,7 +60,7 @@ impl fmt::Display for Id {
 }
 
 #[derive(Debug)]
-pub(super) struct Visit {
+pub(super) struct Visit<'a> {
     id: Id,
     pub(super) reader: Reader,
     /// Set on the answer, whatever it becomes.
@@ -76,10 +76,23 @@ pub(super) struct Visit {
     client: IpAddr,
     stopwatch: Stopwatch,
     upstream: Option<Duration>,
+    routes: &'a Routes,
+    metrics: &'a Metrics,
+    /// Of the answer, when there is one.
+    status: Option<StatusCode>,
 }
 
-impl Visit {
-    pub(super) fn begin<B>(id: Id, request: &Request<B>, client: IpAddr) -> Self {
+/// What the line says in place of a status when the client goes away before its answer; known from other servers.
+const CLIENT_GONE: u16 = 499;
+
+impl<'a> Visit<'a> {
+    pub(super) fn begin<B>(
+        id: Id,
+        request: &Request<B>,
+        client: IpAddr,
+        routes: &'a Routes,
+        metrics: &'a Metrics,
+    ) -> Self {
         Self {
             id,
             reader: Reader::default(),
@@ -94,6 +107,9 @@ impl Visit {
             client,
             stopwatch: Stopwatch::start(),
             upstream: None,
+            routes,
+            metrics,
+            status: None,
         }
     }
 
@@ -149,42 +165,25 @@ impl Visit {
         format!("?{query}")
     }
 
-    /// Finishes the answer and writes the line.
-    pub(super) fn end(mut self, mut response: Response<Body>, routes: &Routes, metrics: &Metrics) -> Response<Body> {
-        self.keep_private(&mut response);
-        // What only the line needs is not worked out where nobody wants one.
-        let (id, subject) = match telemetry::wants_access() {
-            true => (self.id(), self.pseudonym()),
-            false => (String::new(), None),
-        };
-        let route = self.route.and_then(|id| routes.by_id(id));
-        let (host, path) = self
-            .target
-            .as_ref()
-            .map_or(("", ""), |target| (target.host(), target.path()));
-        let record = AccessRecord {
-            id: &id,
-            method: self.method.as_str(),
-            host,
-            path,
-            status: response.status().as_u16(),
-            route: route.map(|route| (route.id.index(), &*route.name)),
-            decision: self.decision,
-            reason: self.reason.as_deref(),
-            authentication: self.authentication,
-            subject: subject.as_deref(),
-            client: self.client,
-            duration: self.stopwatch.elapsed(),
-            upstream: self.upstream,
-        };
-        metrics.request(&record);
-        telemetry::access(&record);
-        response
-    }
-
     fn pseudonym(&self) -> Option<String> {
         let identity = self.identity.as_ref()?;
         Some(secret::pseudonym(identity.issuer.as_str(), identity.subject.as_str()))
+    }
+
+    /// Finishes the answer; the line is written when this is dropped.
+    pub(super) fn end(mut self, mut response: Response<Body>) -> Response<Body> {
+        self.keep_private(&mut response);
+        self.status = Some(response.status());
+        response
+    }
+
+    fn status(&self) -> u16 {
+        match self.status {
+            Some(status) => status.as_u16(),
+            // The server answers in the place of what has a bug.
+            None if std::thread::panicking() => StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
+            None => CLIENT_GONE,
+        }
     }
 
     /// An answer that sets our cookies is stored nowhere; one that is somebody's is not shared (RFC 9111 §3.5).
@@ -201,5 +200,38 @@ impl Visit {
         {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
+    }
+}
+
+/// A request that nobody waits for any more has its line as well: what it did, it did.
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        // What only the line needs is not worked out where nobody wants one.
+        let (id, subject) = match telemetry::wants_access() {
+            true => (self.id(), self.pseudonym()),
+            false => (String::new(), None),
+        };
+        let route = self.route.and_then(|id| self.routes.by_id(id));
+        let (host, path) = self
+            .target
+            .as_ref()
+            .map_or(("", ""), |target| (target.host(), target.path()));
+        let record = AccessRecord {
+            id: &id,
+            method: self.method.as_str(),
+            host,
+            path,
+            status: self.status(),
+            route: route.map(|route| (route.id.index(), &*route.name)),
+            decision: self.decision,
+            reason: self.reason.as_deref(),
+            authentication: self.authentication,
+            subject: subject.as_deref(),
+            client: self.client,
+            duration: self.stopwatch.elapsed(),
+            upstream: self.upstream,
+        };
+        self.metrics.request(&record);
+        telemetry::access(&record);
     }
 }

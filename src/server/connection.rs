@@ -46,7 +46,7 @@ where
     T: Send + Unpin + 'static,
 {
     let carried = (guest.permit, carried);
-    let (socket, patience) = patience::pair(guest.stream, carried, limits.header_timeout);
+    let (socket, patience) = patience::pair(guest.stream, carried, limits);
     let mut connection = http1::Builder::new()
         .timer(patience)
         .header_read_timeout(limits.keep_alive)

@@ -71,6 +71,8 @@ const TAKEN: &[&str] = &[
     "host",
     "http2-settings",
     "keep-alive",
+    // A CGI program would take it for the setting HTTP_PROXY (CVE-2016-5385).
+    "proxy",
     "te",
     "trailer",
     "transfer-encoding",

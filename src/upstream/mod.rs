@@ -73,7 +73,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request's last byte to the response's first.
     pub response: Duration,
-    /// Between two pieces of a response body, and of an upgraded connection.
+    /// Between two pieces of a body, either way, and of an upgraded connection.
     pub idle: Duration,
     /// A whole exchange, upgraded connections included; absent: no limit.
     pub stream: Option<Duration>,
@@ -194,7 +194,10 @@ impl Upstreams {
     /// The upstream cannot set the gateway's cookies (N-122).
     fn keep_own_cookies(&self, headers: &mut HeaderMap) {
         let sets_ours = |line: &HeaderValue| {
-            let name = line.as_bytes().split(|b| *b == b'=').next().unwrap_or_default();
+            let line = line.as_bytes().trim_ascii_start();
+            // A cookie without a name is sent back as if its value were name and value (RFC 6265bis §5.7).
+            let line = line.strip_prefix(b"=").unwrap_or(line);
+            let name = line.split(|b| *b == b'=').next().unwrap_or_default();
             std::str::from_utf8(name.trim_ascii()).is_ok_and(|name| self.own_cookies.include(name))
         };
         let lines = headers.get_all(header::SET_COOKIE);
@@ -257,6 +260,10 @@ impl Upstream {
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
         }
+        if progress.is_some() && http_body::Body::size_hint(request.body()).exact().is_none() {
+            // Said aloud, for without it a GET is sent without its body.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         if upgrade.is_some() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -310,6 +317,7 @@ impl Upstream {
             tokio::select! {
                 answer = &mut answer => return Ok(answer),
                 () = progress.ended() => {}
+                () = progress.stalled(self.settings.timeouts.idle) => return Err(UpstreamError::TimedOut),
             }
         }
         let answer = timeout(self.settings.timeouts.response, answer).await;
@@ -343,6 +351,10 @@ impl Upstream {
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
 fn clean(headers: &mut HeaderMap) {
     remove_nominated(headers);
+    // Where both stand, the chunks tell where the body ends (RFC 9112 §6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     remove_all(headers, |name| HOP_BY_HOP.contains(&name));
 }
 

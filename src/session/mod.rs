@@ -1,7 +1,9 @@
 //! What is remembered about a login: in the browser, sealed.
 
 mod cookie;
+mod memory;
 mod seal;
+pub mod store;
 mod stored;
 
 use std::{
@@ -11,6 +13,7 @@ use std::{
 
 pub use cookie::{CookieJar, TooLarge};
 use http::HeaderValue;
+pub use memory::MemoryStore;
 use moka::sync::Cache;
 pub use seal::{Context, KeyRing, Opened, SealingKey};
 

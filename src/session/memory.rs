@@ -1,0 +1,202 @@
+//! Sessions in the memory of this process: gone when it ends, and known to no other.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use moka::{Expiry, ops::compute::Op, sync::Cache};
+use tokio::sync::broadcast;
+
+use super::store::{Answer, Ended, Record, Replaced, SessionStore};
+use crate::{secret::Fingerprint, time::Timestamp};
+
+/// A store that forgets what is not used, and the least used when it is full.
+#[derive(Debug)]
+pub struct MemoryStore {
+    sessions: Cache<Box<str>, Kept<Session>>,
+    /// Which sessions stand under an index.
+    indices: Cache<Fingerprint, Kept<Arc<Mutex<HashSet<Box<str>>>>>>,
+    ended: Cache<Fingerprint, Kept<Timestamp>>,
+    locks: Cache<Box<str>, Kept<Box<str>>>,
+    used: Cache<Fingerprint, Kept<()>>,
+    endings: broadcast::Sender<Ended>,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    record: Record,
+    indices: Arc<[Fingerprint]>,
+}
+
+/// A value, and how long it is kept from when it was written.
+#[derive(Clone, Debug)]
+struct Kept<V> {
+    value: V,
+    life: Duration,
+}
+
+struct ByLife;
+
+impl<K, V> Expiry<K, Kept<V>> for ByLife {
+    fn expire_after_create(&self, _: &K, kept: &Kept<V>, _: Instant) -> Option<Duration> {
+        Some(kept.life)
+    }
+
+    fn expire_after_update(&self, _: &K, kept: &Kept<V>, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(kept.life)
+    }
+}
+
+/// Markers are small; a flood of them must not push each other out before their time.
+const MAX_MARKERS: u64 = 100_000;
+const MAX_LOCKS: u64 = 10_000;
+/// Endings that a listener may be behind.
+const ENDINGS: usize = 1_024;
+
+impl MemoryStore {
+    /// For so many bytes of sessions, keys and bookkeeping included.
+    pub fn new(max_bytes: u64) -> Self {
+        let weigh = |id: &Box<str>, kept: &Kept<Session>| {
+            let record = &kept.value.record;
+            let bytes = id
+                .len()
+                .saturating_add(record.sealed.len())
+                .saturating_add(record.label.len());
+            u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
+        };
+        Self {
+            sessions: Cache::builder()
+                .max_capacity(max_bytes)
+                .weigher(weigh)
+                .expire_after(ByLife)
+                .build(),
+            indices: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
+            ended: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
+            locks: Cache::builder().max_capacity(MAX_LOCKS).expire_after(ByLife).build(),
+            used: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
+            endings: broadcast::channel(ENDINGS).0,
+        }
+    }
+}
+
+/// What the cache itself takes for an entry, in bytes.
+const OVERHEAD: usize = 400;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now<T: Send + 'static>(value: T) -> Answer<'static, T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
+impl SessionStore for MemoryStore {
+    fn create<'a>(&'a self, id: &'a str, record: Record, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, ()> {
+        for index in indices {
+            let fresh = || Kept {
+                value: Arc::default(),
+                life,
+            };
+            let kept = self.indices.get_with(*index, fresh);
+            lock(&kept.value).insert(id.into());
+            // Written again, it lives as long as its youngest session may.
+            self.indices.insert(*index, Kept { life, ..kept });
+        }
+        let value = Session {
+            record,
+            indices: indices.into(),
+        };
+        self.sessions.insert(id.into(), Kept { value, life });
+        now(())
+    }
+
+    fn read<'a>(&'a self, id: &'a str) -> Answer<'a, Option<Record>> {
+        now(self.sessions.get(id).map(|kept| kept.value.record))
+    }
+
+    fn replace<'a>(&'a self, id: &'a str, seen: u64, record: Record, life: Duration) -> Answer<'a, Replaced> {
+        let mut replaced = Replaced::Gone;
+        self.sessions.entry(id.into()).and_compute_with(|entry| match entry {
+            None => Op::Nop,
+            Some(entry) if entry.value().value.record.version != seen => {
+                replaced = Replaced::Changed;
+                Op::Nop
+            }
+            Some(entry) => {
+                replaced = Replaced::Done;
+                let indices = entry.into_value().value.indices;
+                let value = Session { record, indices };
+                Op::Put(Kept { value, life })
+            }
+        });
+        now(replaced)
+    }
+
+    fn end<'a>(&'a self, id: &'a str) -> Answer<'a, bool> {
+        let session = self.sessions.remove(id);
+        for index in session.iter().flat_map(|kept| kept.value.indices.iter()) {
+            if let Some(ids) = self.indices.get(index) {
+                lock(&ids.value).remove(id);
+            }
+        }
+        // Nobody may be listening.
+        let _ = self.endings.send(Ended::Session(id.into()));
+        now(session.is_some())
+    }
+
+    fn end_all<'a>(&'a self, index: &'a Fingerprint, at: Timestamp, life: Duration) -> Answer<'a, usize> {
+        self.ended.insert(*index, Kept { value: at, life });
+        let ids = self
+            .indices
+            .remove(index)
+            .map(|kept| std::mem::take(&mut *lock(&kept.value)));
+        let mut found: usize = 0;
+        for id in ids.into_iter().flatten() {
+            found = found.saturating_add(usize::from(self.sessions.remove(&*id).is_some()));
+            let _ = self.endings.send(Ended::Session(id));
+        }
+        let _ = self.endings.send(Ended::Before { index: *index, at });
+        now(found)
+    }
+
+    fn ended_at<'a>(&'a self, indices: &'a [Fingerprint]) -> Answer<'a, Option<Timestamp>> {
+        now(indices
+            .iter()
+            .filter_map(|index| Some(self.ended.get(index)?.value))
+            .max())
+    }
+
+    fn list(&self, limit: usize) -> Answer<'_, Vec<(Box<str>, Bytes)>> {
+        let listed = self.sessions.iter().take(limit);
+        now(listed
+            .map(|(id, kept)| (Box::clone(&id), kept.value.record.label))
+            .collect())
+    }
+
+    fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {
+        let taken = Kept {
+            value: holder.into(),
+            life,
+        };
+        now(self.locks.entry(id.into()).or_insert(taken).is_fresh())
+    }
+
+    fn unlock<'a>(&'a self, id: &'a str, holder: &'a str) -> Answer<'a, ()> {
+        self.locks.entry(id.into()).and_compute_with(|entry| match entry {
+            Some(entry) if *entry.value().value == *holder => Op::Remove,
+            _ => Op::Nop,
+        });
+        now(())
+    }
+
+    fn first_use<'a>(&'a self, what: &'a Fingerprint, life: Duration) -> Answer<'a, bool> {
+        now(self.used.entry(*what).or_insert(Kept { value: (), life }).is_fresh())
+    }
+
+    fn endings(&self) -> broadcast::Receiver<Ended> {
+        self.endings.subscribe()
+    }
+}

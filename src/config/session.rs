@@ -10,7 +10,7 @@ use super::{
     report::Span,
     value::CookieDomain,
 };
-use crate::session::{CookieSettings, SealingKey, Settings};
+use crate::session::{CookieSettings, SealingKey, Settings, StoreSettings};
 
 /// The settings, and the domain that routes must be in.
 pub(super) fn settings(
@@ -35,6 +35,8 @@ pub(super) fn settings(
         max_lifetime,
         refresh_before: table.refresh_before.or(Duration::from_secs(60)),
         cookie,
+        store: StoreSettings::default(),
+        read_cache: Duration::from_secs(1),
     };
     Some((settings, domain))
 }

@@ -8,7 +8,7 @@ use crate::{
     policy::{Access, Admission, Authentication, Origin, Route},
     provider::BearerError,
     secret::Secret,
-    session::{CookieJar, Presented, Session},
+    session::{CookieJar, Place, Presented, Session},
     time::Timestamp,
     upstream::headers::{Authorization, Credential},
 };
@@ -62,7 +62,7 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<Authentication, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
-        let Some(presented) = self.sessions.present(&jar, origin, now) else {
+        let Some(presented) = self.sessions.present(&jar, origin, now).await? else {
             visit.cookies.extend(jar.delete_split());
             return Ok(Authentication::Anonymous);
         };
@@ -86,22 +86,28 @@ impl Gateway {
         visit: &mut Visit,
         now: Timestamp,
     ) -> Result<Option<Arc<Session>>, Error> {
-        let Presented { session, stale } = presented;
-        let (session, changed) = match self.renewed_if_due(&session, now).await {
+        let Presented { session, place, stale } = presented;
+        let (session, changed) = match self.renewed_if_due(&session, &place, now).await {
             None => (session, stale),
-            Some(Renewal::Renewed(login)) => (Arc::new(session.renewed(login, now)), true),
+            Some(Renewal::Renewed(login, place)) => {
+                let unkept = matches!(place, Place::Browser);
+                (Arc::new(session.renewed(login, now)), unkept)
+            }
             Some(Renewal::Ended) => return Ok(None),
             // The old access token is good for a little longer: nobody has to notice.
-            Some(Renewal::Failed(_)) if now < session.login.access_expires_at => (session, stale),
+            Some(Renewal::Failed(_) | Renewal::Unknown(_)) if now < session.login.access_expires_at => (session, stale),
             Some(Renewal::Failed(error)) => return Err(Error::Provider(error)),
+            Some(Renewal::Unknown(error)) => return Err(Error::Store(error)),
         };
         if changed {
-            visit.cookies.extend(self.sessions.keep(&session, jar, origin, now)?);
+            visit
+                .cookies
+                .extend(self.sessions.keep(&session, &place, jar, origin, now).await?);
         }
         Ok(Some(session))
     }
 
-    async fn renewed_if_due(&self, session: &Session, now: Timestamp) -> Option<Renewal> {
+    async fn renewed_if_due(&self, session: &Session, place: &Place, now: Timestamp) -> Option<Renewal> {
         session.login.refresh_token.as_ref()?;
         let due = session
             .login
@@ -111,7 +117,8 @@ impl Gateway {
             return None;
         }
         let provider = self.providers.by_id(&session.login.provider)?;
-        Some(self.renewals.renew(provider, session, now).await)
+        let renewal = self.renewals.renew(&self.sessions, provider, session, place, now);
+        Some(renewal.await)
     }
 
     fn identified(&self, session: &Session, now: Timestamp) -> Authentication {

@@ -161,10 +161,7 @@ impl Gateway {
             MaySignOut::AfterAsking => return Ok(self.pages.confirm_sign_out(&self.sign_out_path(), &visit.id)),
             MaySignOut::No => return Err(Error::ForeignSignOut),
         }
-        let session = self
-            .sessions
-            .present(&jar, origin, now)
-            .map(|presented| presented.session);
+        let session = self.sessions.end(&jar, origin, now).await?;
         visit.cookies.extend(jar.delete_split());
         let state = random_text::<16>();
         let elsewhere = match &session {

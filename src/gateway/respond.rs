@@ -183,6 +183,16 @@ fn notice_of(error: &Error) -> Notice {
             "What the identity provider tells about your account does not fit into the browser's cookies. \
                      Whoever runs this site can ask the provider for fewer groups or claims.",
         ),
+        Error::Store(_) => Notice::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Nobody can say who you are",
+        )
+        .explained(
+            "The place where logins are remembered does not answer. You have not been logged out; try again soon.",
+        )
+        .offering(Action::Retry)
+        .with(header::RETRY_AFTER, &RETRY_AFTER.as_secs().to_string()),
         Error::ForeignSignOut => Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
             .explained("A page of another site tried to sign you out. You are still signed in."),
         Error::Provider(error) => provider_error(error),

@@ -18,12 +18,14 @@ use crate::{secret::Fingerprint, time::Timestamp};
 pub struct MemoryStore {
     sessions: Cache<Box<str>, Kept<Session>>,
     /// Which sessions stand under an index.
-    indices: Cache<Fingerprint, Kept<Arc<Mutex<HashSet<Box<str>>>>>>,
+    indices: Cache<Fingerprint, Kept<Ids>>,
     ended: Cache<Fingerprint, Kept<Timestamp>>,
     locks: Cache<Box<str>, Kept<Box<str>>>,
     used: Cache<Fingerprint, Kept<()>>,
     endings: broadcast::Sender<Ended>,
 }
+
+type Ids = Arc<Mutex<HashSet<Box<str>>>>;
 
 #[derive(Clone, Debug)]
 struct Session {
@@ -59,12 +61,9 @@ const ENDINGS: usize = 1_024;
 impl MemoryStore {
     /// For so many bytes of sessions, keys and bookkeeping included.
     pub fn new(max_bytes: u64) -> Self {
-        let weigh = |id: &Box<str>, kept: &Kept<Session>| {
+        let weigh = |_: &Box<str>, kept: &Kept<Session>| {
             let record = &kept.value.record;
-            let bytes = id
-                .len()
-                .saturating_add(record.sealed.len())
-                .saturating_add(record.label.len());
+            let bytes = record.sealed.len().saturating_add(record.label.len());
             u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
         };
         Self {
@@ -194,6 +193,10 @@ impl SessionStore for MemoryStore {
 
     fn first_use<'a>(&'a self, what: &'a Fingerprint, life: Duration) -> Answer<'a, bool> {
         now(self.used.entry(*what).or_insert(Kept { value: (), life }).is_fresh())
+    }
+
+    fn is_used<'a>(&'a self, what: &'a Fingerprint) -> Answer<'a, bool> {
+        now(self.used.contains_key(what))
     }
 
     fn endings(&self) -> broadcast::Receiver<Ended> {

@@ -19,7 +19,7 @@ use moka::sync::Cache;
 pub use seal::{Context, KeyRing, SealingKey};
 use store::Record;
 pub use store::{Replaced, SessionStore, StoreError};
-pub use ticket::Ticket;
+pub use ticket::{Label, Ticket};
 
 use crate::{
     identity::{ClaimNames, Identity, Proof},

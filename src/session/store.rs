@@ -86,6 +86,9 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// Whether something is seen for the first time in so long.
     fn first_use<'a>(&'a self, what: &'a Fingerprint, life: Duration) -> Answer<'a, bool>;
 
+    /// Whether something was seen before, without seeing it.
+    fn is_used<'a>(&'a self, what: &'a Fingerprint) -> Answer<'a, bool>;
+
     /// Tells of sessions as they end; who listens too slowly misses some and has to look.
     fn endings(&self) -> broadcast::Receiver<Ended>;
 }

@@ -13,6 +13,7 @@ mod hostile;
 mod keeping;
 mod login;
 mod operating;
+mod stalls;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
 mod tls;

@@ -168,16 +168,15 @@ async fn every_request_is_a_line_and_no_line_has_a_secret() {
 
 #[tokio::test]
 async fn whoever_hangs_up_before_the_answer_leaves_a_line() {
-    let mut gateway = Process::start().await;
-    gateway
+    let mut scene = Scene::start().await;
+    scene
         .provider
         .fault(Place::Introspection, Fault::delay(Duration::from_secs(5)));
-    let token = gateway.provider.issue_opaque("alice", AUDIENCE, "openid");
-    let hasty = client().get(gateway.url("/hasty")).bearer_auth(token);
+    let token = scene.provider.issue_opaque("alice", AUDIENCE, "openid");
+    let hasty = client().get(scene.url("/hasty")).bearer_auth(token);
     let answer = hasty.timeout(Duration::from_millis(500)).send().await;
     assert!(answer.is_err());
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let lines = gateway.stop();
+    let lines = scene.gateway.stop();
     let line = lines.iter().find(|line| line.contains("/hasty")).expect("no line");
     let line: Value = serde_json::from_str(line).unwrap();
     assert_eq!((&line["route"], &line["status"]), (&"wiki".into(), &499.into()));

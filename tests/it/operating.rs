@@ -176,9 +176,7 @@ async fn whoever_hangs_up_before_the_answer_leaves_a_line() {
     let hasty = client().get(scene.url("/hasty")).bearer_auth(token);
     let answer = hasty.timeout(Duration::from_millis(500)).send().await;
     assert!(answer.is_err());
-    let lines = scene.gateway.stop();
-    let line = lines.iter().find(|line| line.contains("/hasty")).expect("no line");
-    let line: Value = serde_json::from_str(line).unwrap();
+    let line: Value = serde_json::from_str(&scene.gateway.line_with("/hasty")).unwrap();
     assert_eq!((&line["route"], &line["status"]), (&"wiki".into(), &499.into()));
 }
 

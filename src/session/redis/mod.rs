@@ -1,0 +1,5 @@
+//! Sessions in Redis or Valkey: shared by all replicas, and there when one of them starts anew.
+
+mod settings;
+
+pub use settings::{RedisSettings, RedisSettingsError};

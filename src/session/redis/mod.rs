@@ -1,5 +1,6 @@
 //! Sessions in Redis or Valkey: shared by all replicas, and there when one of them starts anew.
 
+mod connector;
 mod settings;
 
 pub use settings::{RedisSettings, RedisSettingsError};

@@ -17,7 +17,7 @@ pub use cookie::{CookieJar, TooLarge};
 use http::HeaderValue;
 pub use memory::MemoryStore;
 use moka::sync::Cache;
-pub use redis::{RedisSettings, RedisSettingsError};
+pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
 pub use seal::{Context, KeyRing, SealingKey};
 use store::Record;
 pub use store::{Replaced, SessionStore, StoreError};

@@ -7,11 +7,13 @@ use tokio::{sync::broadcast::Receiver, time::timeout};
 use vestibule::{
     secret::{Fingerprint, FingerprintKey, random_text},
     session::{
-        MemoryStore,
+        MemoryStore, RedisSettings, RedisStore,
         store::{Ended, Record, Replaced, SessionStore},
     },
     time::Timestamp,
 };
+
+use crate::support::redis::{Redis, redis_is_installed};
 
 const LIFE: Duration = Duration::from_secs(60);
 /// Long enough to be seen, short enough to be waited for.
@@ -32,6 +34,42 @@ async fn memory_keeps_the_contract() {
         there: store,
     };
     keeps_the_contract(replicas).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_redis_keeps_the_contract() {
+    if !redis_is_installed() {
+        return;
+    }
+    let redis = Redis::start();
+    keeps_the_contract(Replicas::on(&redis.url()).await).await;
+}
+
+impl Replicas {
+    async fn on(url: &str) -> Self {
+        Self::with(RedisSettings::parse(url).unwrap()).await
+    }
+
+    async fn with(settings: RedisSettings) -> Self {
+        let store = || -> Arc<dyn SessionStore> { Arc::new(RedisStore::connect(settings.clone())) };
+        let (here, there) = (store(), store());
+        until_one_hears_the_other(&here, &there).await;
+        until_one_hears_the_other(&there, &here).await;
+        Self { here, there }
+    }
+}
+
+/// A store listens soon after it is there, and needs no Redis to be there before.
+async fn until_one_hears_the_other(listener: &Arc<dyn SessionStore>, speaker: &Arc<dyn SessionStore>) {
+    let mut heard = listener.endings();
+    let id = new_id();
+    eventually(async || {
+        let _ = speaker.end(&id).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        heard.len() > 0
+    })
+    .await;
+    while heard.try_recv().is_ok() {}
 }
 
 async fn keeps_the_contract(replicas: Replicas) {

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
-    aio::{ConnectionLike, MultiplexedConnection, PubSub},
+    ProtocolVersion, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
+    aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
 };
@@ -57,13 +57,13 @@ impl Connector {
         }
     }
 
-    /// A connection that only listens, to the master or to any node of a cluster.
-    pub(super) async fn open_listener(&self) -> RedisResult<PubSub> {
+    /// A connection that hears what is published, on the master or on any node of a cluster.
+    pub(super) async fn open_listener(&self, hear: impl AsyncPushSender + Clone) -> RedisResult<MultiplexedConnection> {
         match &self.settings.topology {
-            Topology::Single | Topology::Cluster => self.listen_anywhere().await,
+            Topology::Single | Topology::Cluster => self.listen_anywhere(hear).await,
             Topology::Sentinel { .. } => {
                 let (master, _) = self.open_master().await?;
-                self.listen_at(&master).await
+                self.listen_at(&master, hear).await
             }
         }
     }
@@ -96,10 +96,10 @@ impl Connector {
         builder.build()?.get_async_connection().await
     }
 
-    async fn listen_anywhere(&self) -> RedisResult<PubSub> {
+    async fn listen_anywhere(&self, hear: impl AsyncPushSender + Clone) -> RedisResult<MultiplexedConnection> {
         let mut failure = nobody("there is no host");
         for host in &self.settings.hosts {
-            match self.listen_at(host).await {
+            match self.listen_at(host, hear.clone()).await {
                 Ok(listener) => return Ok(listener),
                 Err(error) => failure = error,
             }
@@ -107,23 +107,36 @@ impl Connector {
         Err(failure)
     }
 
-    async fn listen_at(&self, host: &Host) -> RedisResult<PubSub> {
-        let client = self.client(host, &self.settings.login, 0)?;
-        in_time(self.patience, client.get_async_pubsub()).await
+    async fn listen_at(&self, host: &Host, hear: impl AsyncPushSender + Clone) -> RedisResult<MultiplexedConnection> {
+        let info = self.info(host, &self.settings.login, 0)?;
+        // Only the third version of the protocol brings messages between answers.
+        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = self.client(info.set_redis_settings(redis))?;
+        let config = self.config().set_push_sender(hear);
+        in_time(
+            self.patience,
+            client.get_multiplexed_async_connection_with_config(&config),
+        )
+        .await
     }
 
     async fn open_at(&self, host: &Host, login: &Credentials, database: i64) -> RedisResult<MultiplexedConnection> {
-        let client = self.client(host, login, database)?;
-        // The store limits every answer itself.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.patience))
-            .set_response_timeout(None);
-        let opening = client.get_multiplexed_async_connection_with_config(&config);
-        in_time(self.patience, opening).await
+        let client = self.client(self.info(host, login, database)?)?;
+        in_time(
+            self.patience,
+            client.get_multiplexed_async_connection_with_config(&self.config()),
+        )
+        .await
     }
 
-    fn client(&self, host: &Host, login: &Credentials, database: i64) -> RedisResult<Client> {
-        let info = self.info(host, login, database)?;
+    /// The store limits every answer itself.
+    fn config(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.patience))
+            .set_response_timeout(None)
+    }
+
+    fn client(&self, info: ConnectionInfo) -> RedisResult<Client> {
         if self.settings.tls {
             Client::build_with_tls(info, self.certificates.clone())
         } else {

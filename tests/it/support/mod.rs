@@ -4,5 +4,6 @@ pub mod browser;
 pub mod demo;
 pub mod house;
 pub mod programs;
+pub mod redis;
 pub mod upstream;
 pub mod wire;

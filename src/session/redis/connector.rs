@@ -155,7 +155,7 @@ impl Connector {
                 tls_params: None,
             },
         };
-        let mut redis = RedisConnectionInfo::default().set_db(database);
+        let mut redis = RedisConnectionInfo::default().set_db(database).set_skip_set_lib_name();
         if let Some(user) = &login.user {
             redis = redis.set_username(user);
         }

@@ -2,7 +2,7 @@
 
 use std::{
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -74,10 +74,6 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub fn directory(&self) -> PathBuf {
-        self.directory.path().to_owned()
-    }
-
     /// Says something to the server, and what it answers.
     pub fn say(&self, words: &[&str]) -> String {
         let output = Command::new("redis-cli")
@@ -107,8 +103,9 @@ impl Redis {
         while !self.say(words).contains(expected) {
             assert!(
                 since.elapsed() < Duration::from_secs(20),
-                "{words:?} never brought {expected:?}, but {:?}",
-                self.say(words)
+                "{words:?} never brought {expected:?}, but {:?}; the log of the server:\n{}",
+                self.say(words),
+                std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
             );
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -13,6 +13,7 @@ mod hostile;
 mod login;
 mod operating;
 mod redis;
+mod store_faults;
 mod stores;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;

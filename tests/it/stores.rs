@@ -269,7 +269,7 @@ pub(crate) fn new_id() -> String {
     random_text::<16>()
 }
 
-fn new_index() -> Fingerprint {
+pub(crate) fn new_index() -> Fingerprint {
     FingerprintKey::random().of(&[])
 }
 
@@ -281,7 +281,7 @@ pub(crate) fn record(version: u64) -> Record {
     }
 }
 
-async fn hears(endings: &mut Receiver<Ended>, expected: &Ended) {
+pub(crate) async fn hears(endings: &mut Receiver<Ended>, expected: &Ended) {
     let heard = async { while endings.recv().await.unwrap() != *expected {} };
     timeout(Duration::from_secs(5), heard)
         .await

@@ -10,9 +10,11 @@ mod faults;
 mod floor_plan;
 mod forwarding;
 mod hostile;
+mod keeping;
 mod login;
 mod operating;
 mod redis;
+mod stalls;
 mod store_faults;
 mod stores;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]

@@ -2,6 +2,7 @@
 
 mod cookie;
 mod memory;
+mod redis;
 mod seal;
 pub mod store;
 mod stored;
@@ -16,6 +17,7 @@ pub use cookie::{CookieJar, TooLarge};
 use http::HeaderValue;
 pub use memory::MemoryStore;
 use moka::sync::Cache;
+pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
 pub use seal::{Context, KeyRing, SealingKey};
 use store::Record;
 pub use store::{Replaced, SessionStore, StoreError};

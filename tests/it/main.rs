@@ -13,7 +13,10 @@ mod hostile;
 mod keeping;
 mod login;
 mod operating;
+mod redis;
 mod stalls;
+mod store_faults;
+mod stores;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
 mod tls;

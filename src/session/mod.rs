@@ -50,13 +50,15 @@ pub struct Settings {
 }
 
 /// Where sessions are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum StoreSettings {
     /// In the browser, sealed.
     #[default]
     Cookie,
     /// In this process.
     Memory { max_bytes: u64 },
+    /// In Redis, shared by several gateways.
+    Redis(Box<RedisSettings>),
 }
 
 /// The `cookie` key of the `[session]` table.
@@ -210,18 +212,19 @@ impl Sessions {
     /// `None` when the settings hold no key.
     pub fn new(settings: Settings) -> Option<Self> {
         let ring = KeyRing::new(&settings.keys)?;
-        let lifetime = match settings.store {
+        let lifetime = match &settings.store {
             StoreSettings::Cookie => OPENED_LIFETIME,
-            StoreSettings::Memory { .. } => settings.read_cache,
+            StoreSettings::Memory { .. } | StoreSettings::Redis(_) => settings.read_cache,
         };
         let opened = Cache::builder()
             .weigher(|_, opened: &Opened| opened.bytes)
             .max_capacity(OPENED_BYTES)
             .time_to_live(lifetime)
             .build();
-        let store: Arc<dyn SessionStore> = match settings.store {
+        let store: Arc<dyn SessionStore> = match &settings.store {
             StoreSettings::Cookie => Arc::new(MemoryStore::new(0)),
-            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(max_bytes)),
+            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
+            StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
         };
         Some(Self {
             index_keys: ring.index_keys(),
@@ -303,9 +306,9 @@ impl Sessions {
     }
 
     async fn open(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Result<Option<Opened>, StoreError> {
-        match self.settings.store {
+        match &self.settings.store {
             StoreSettings::Cookie => Ok(self.open_sealed(name, tenant, text, now)),
-            StoreSettings::Memory { .. } => self.open_stored(name, tenant, text, now).await,
+            StoreSettings::Memory { .. } | StoreSettings::Redis(_) => self.open_stored(name, tenant, text, now).await,
         }
     }
 
@@ -404,9 +407,9 @@ impl Sessions {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<Vec<HeaderValue>, KeepError> {
-        let StoreSettings::Memory { .. } = self.settings.store else {
+        if matches!(self.settings.store, StoreSettings::Cookie) {
             return Ok(self.in_cookies(session, jar, origin, now)?);
-        };
+        }
         let (name, tenant) = (jar.name(""), self.tenant(origin));
         if let Some(old) = jar
             .joined()

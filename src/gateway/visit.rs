@@ -2,7 +2,10 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,6 +16,7 @@ use crate::{
     identity::Proof,
     policy::{Authentication, Route},
     secret::{self, random_bytes},
+    session::Held,
     telemetry::{self, AccessRecord, Metrics, Stopwatch},
     upstream::{body::Body, target::Target},
 };
@@ -47,6 +51,8 @@ pub(super) struct Visit {
     pub(super) reader: Reader,
     /// Set on the answer, whatever it becomes.
     pub(super) cookies: Vec<HeaderValue>,
+    /// What the person was let in with, if it is a session.
+    pub(super) session: Option<Arc<Held>>,
     /// `allow`, `login`, `challenge`, `deny`, `endpoint` or `error`.
     pub(super) decision: &'static str,
     pub(super) reason: Option<String>,
@@ -69,6 +75,7 @@ impl Visit {
             id,
             reader: Reader::default(),
             cookies: Vec::new(),
+            session: None,
             decision: "error",
             reason: None,
             method: request.method().clone(),

@@ -14,8 +14,8 @@ use crate::time::Timestamp;
 
 /// Watches over exchanges that last, and cuts those whose ground is gone.
 pub trait Watch: fmt::Debug + Send + Sync {
-    /// Notes an exchange; using or dropping the cutter ends it. Yields its number.
-    fn enter(&self, ground: &Ground, cutter: Cutter) -> u64;
+    /// Notes an exchange; dropping the cutter ends it. Yields its number.
+    fn enter(self: Arc<Self>, ground: &Ground, cutter: Cutter) -> u64;
 
     /// Forgets an exchange that has ended by itself.
     fn leave(&self, ground: &Ground, number: u64);
@@ -63,12 +63,20 @@ impl Lifeline {
             Some(noted) => noted,
             None => {
                 let (sender, cut) = oneshot::channel();
-                let number = self.watch.enter(&self.ground, Cutter(sender));
+                let number = self.watch.clone().enter(&self.ground, Cutter(sender));
                 self.noted.insert(Noted { number, cut })
             }
         };
+        if noted.cut.is_terminated() {
+            return Poll::Ready(());
+        }
         // Nothing is ever sent: what is waited for is that the cutter is gone.
         Pin::new(&mut noted.cut).poll(cx).map(drop)
+    }
+
+    /// Whether the exchange counts as one that lasts.
+    pub(super) fn is_noted(&self) -> bool {
+        self.noted.is_some()
     }
 
     /// Waits until the exchange has to end.

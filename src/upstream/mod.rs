@@ -3,6 +3,7 @@
 pub mod body;
 mod forwarded;
 pub mod headers;
+pub mod lifeline;
 mod pool;
 pub mod target;
 mod template;
@@ -20,6 +21,7 @@ use crate::{
 };
 use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
 use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_nominated};
+use lifeline::Lifeline;
 use pool::{Lease, Pool};
 
 /// Where a route's requests go, and how.
@@ -150,7 +152,8 @@ impl Upstreams {
         Ok(Self { upstreams, own_cookies })
     }
 
-    /// Sends the request on, as whom the permit says. A WebSocket is spliced after the upstream's 101.
+    /// Sends the request on, as whom the permit says. A WebSocket is spliced after the upstream's 101. What lasts ends
+    /// when its lifeline is cut.
     ///
     /// # Errors
     /// When there is no answer, or none that can be passed on.
@@ -159,6 +162,7 @@ impl Upstreams {
         request: Scrubbed,
         permit: Permit,
         arrival: Arrival<'_>,
+        lifeline: Option<Lifeline>,
     ) -> Result<Response<Body>, UpstreamError> {
         let upstream = self.upstreams.get(permit.route().index());
         let upstream = upstream.ok_or_else(|| UpstreamError::Unreachable("the route has no upstream".into()))?;
@@ -174,12 +178,12 @@ impl Upstreams {
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, &arrival)?;
         let (response, lease) = upstream.exchange(request, progress.as_deref()).await?;
         let mut response = match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade)?,
+            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, lifeline)?,
             _ => {
                 let patience = Patience::new(upstream.settings.timeouts.idle, deadline);
                 let (mut parts, body) = response.into_parts();
                 clean(&mut parts.headers);
-                Response::from_parts(parts, Body::Streamed(Streamed::new(body, lease, patience)))
+                Response::from_parts(parts, Body::Streamed(Streamed::new(body, lease, patience, lifeline)))
             }
         };
         self.keep_own_cookies(response.headers_mut());
@@ -240,7 +244,7 @@ impl Upstream {
         let (body, progress) =
             RequestBody::of(body, self.settings.bodies.bytes, patience).map_err(|error| match error {
                 BodyError::TooLarge => UpstreamError::BodyTooLarge,
-                BodyError::Broken(_) | BodyError::Idle => UpstreamError::ClientGone,
+                BodyError::Broken(_) | BodyError::Idle | BodyError::Cut => UpstreamError::ClientGone,
             })?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
@@ -316,6 +320,7 @@ impl Upstream {
         &self,
         mut response: Response<Incoming>,
         client: Option<hyper::upgrade::OnUpgrade>,
+        lifeline: Option<Lifeline>,
     ) -> Result<Response<Body>, UpstreamError> {
         let client = client.ok_or_else(|| UpstreamError::Nonsense("it switches protocols unasked".into()))?;
         let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
@@ -323,7 +328,7 @@ impl Upstream {
             return Err(UpstreamError::Nonsense("it switches to another protocol".into()));
         }
         let upstream = hyper::upgrade::on(&mut response);
-        tokio::spawn(upgrade::splice(client, upstream, self.settings.timeouts));
+        tokio::spawn(upgrade::splice(client, upstream, self.settings.timeouts, lifeline));
         let (mut parts, _) = response.into_parts();
         clean(&mut parts.headers);
         parts

@@ -12,6 +12,7 @@ mod forwarding;
 mod hostile;
 mod login;
 mod operating;
+mod streams;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
 mod tls;

@@ -6,10 +6,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
+use super::UpstreamError;
 use crate::time::Timestamp;
 
 /// Watches over exchanges that last, and cuts those whose ground is gone.
@@ -91,4 +93,29 @@ impl Drop for Lifeline {
             self.watch.leave(&self.ground, noted.number);
         }
     }
+}
+
+/// An answer that is waited for longer than this counts as an exchange that lasts.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Waits for so long at most, and no longer than the lifeline holds.
+pub(super) async fn within<T>(
+    limit: Duration,
+    lifeline: Option<&mut Lifeline>,
+    work: impl Future<Output = T>,
+) -> Result<T, UpstreamError> {
+    let mut work = std::pin::pin!(work);
+    let first = limit.min(SOON);
+    if let Ok(done) = timeout(first, &mut work).await {
+        return Ok(done);
+    }
+    let rest = timeout(limit.saturating_sub(first), work);
+    let done = match lifeline {
+        None => rest.await,
+        Some(lifeline) => tokio::select! {
+            done = rest => done,
+            () = lifeline.cut() => return Err(UpstreamError::Cut),
+        },
+    };
+    done.map_err(|_| UpstreamError::TimedOut)
 }

@@ -13,7 +13,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     policy::{Origin, Permit},
@@ -110,6 +110,9 @@ pub enum UpstreamError {
     /// A claim that must be told the application cannot be written as a header.
     #[error("the identity cannot be written into {0}")]
     Identity(HeaderName),
+    /// The session or the token ended before there was an answer.
+    #[error("thought for longer than the session or the token was good")]
+    Cut,
 }
 
 /// All upstreams; the one of a route stands at its `RouteId`.
@@ -176,7 +179,9 @@ impl Upstreams {
             return Ok(Response::new(Body::empty()));
         }
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, &arrival)?;
-        let (response, lease) = upstream.exchange(request, progress.as_deref()).await?;
+        let mut lifeline = lifeline;
+        let answer = upstream.exchange(request, progress.as_deref(), lifeline.as_mut());
+        let (response, lease) = answer.await?;
         let mut response = match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, lifeline)?,
             _ => {
@@ -282,13 +287,14 @@ impl Upstream {
         &self,
         request: Request<RequestBody>,
         progress: Option<&Progress>,
+        mut lifeline: Option<&mut Lifeline>,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let connect = self.settings.timeouts.connect;
         let mut lease = self.pool.lease(connect).await?;
         let mut request = request;
         loop {
             let answer = lease.sender.try_send_request(request);
-            match self.in_time(answer, progress).await? {
+            match self.in_time(answer, progress, lifeline.as_deref_mut()).await? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut error) => {
                     let unsent = error.take_message().filter(|_| lease.used);
@@ -304,16 +310,22 @@ impl Upstream {
         &self,
         answer: impl Future<Output = T>,
         progress: Option<&Progress>,
+        mut lifeline: Option<&mut Lifeline>,
     ) -> Result<T, UpstreamError> {
         let mut answer = std::pin::pin!(answer);
         if let Some(progress) = progress {
-            tokio::select! {
-                answer = &mut answer => return Ok(answer),
-                () = progress.ended() => {}
+            let uploaded = async {
+                tokio::select! {
+                    answer = &mut answer => Some(answer),
+                    () = progress.ended() => None,
+                }
+            };
+            // The upload has limits of its own.
+            if let Some(answer) = lifeline::within(Duration::MAX, lifeline.as_deref_mut(), uploaded).await? {
+                return Ok(answer);
             }
         }
-        let answer = timeout(self.settings.timeouts.response, answer).await;
-        answer.map_err(|_| UpstreamError::TimedOut)
+        lifeline::within(self.settings.timeouts.response, lifeline, answer).await
     }
 
     fn upgraded(

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::support::{
-    browser::Browser,
+    browser::{Browser, client},
     house::House,
-    lasting::{Lasting, SLOW, SLOWNESS, application},
+    lasting::{Lasting, NEVER, SLOW, SLOWNESS, application},
+    wire::PATIENCE,
 };
 
 const CLOSED_BY_POLICY: [u8; 4] = [0x88, 2, 0x03, 0xF0];
@@ -101,6 +102,21 @@ async fn an_answer_that_begins_after_its_session_has_ended_does_not_go_on() {
     };
     let (events, _) = tokio::join!(Lasting::events(house.address, &slow, &credential), sign_out);
     events.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_long_in_coming_is_not_waited_for_when_its_session_has_ended() {
+    let house = house().await;
+    let mut alice = logged_in(&house, "alice").await;
+    let url = house.url(&format!("/live/{NEVER}"));
+    let poll = client()
+        .get(url)
+        .header("cookie", cookie(&alice).trim_start_matches("Cookie: ").trim());
+    let poll = tokio::spawn(poll.send());
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    alice.post(&house.url("/oauth2/sign_out"), &[]).await;
+    let answer = timeout(PATIENCE, poll).await.unwrap().unwrap().unwrap();
+    assert_eq!(answer.status(), 403);
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ const EVENT: &str = "d\r\ndata: hello\n\n\r\n";
 pub const SLOW: &str = "slow";
 pub const SLOWNESS: Duration = Duration::from_millis(800);
 
+/// A path that has no answer.
+pub const NEVER: &str = "never";
+
 /// Says everything twice over a WebSocket; to others, one event and then nothing.
 pub async fn application(listener: TcpListener) {
     loop {
@@ -35,6 +38,9 @@ async fn serve(mut stream: TcpStream) {
     let head = head(&mut stream).await.to_ascii_lowercase();
     if head.contains(SLOW) {
         tokio::time::sleep(SLOWNESS).await;
+    }
+    if head.contains(NEVER) {
+        std::future::pending::<()>().await;
     }
     if !head.contains("upgrade: websocket") {
         let _ = stream.write_all(format!("{EVENTS}{EVENT}").as_bytes()).await;

@@ -71,7 +71,7 @@ impl Gateway {
         request: &Scrubbed,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         visit.decision = "endpoint";
@@ -96,7 +96,7 @@ impl Gateway {
         request: &Scrubbed,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let return_to = self.way_back(query, request)?;
@@ -116,7 +116,7 @@ impl Gateway {
             .await
     }
 
-    fn sign_in(&self, query: &str, request: &Scrubbed, visit: &Visit) -> Result<Response<Body>, Error> {
+    fn sign_in(&self, query: &str, request: &Scrubbed, visit: &Visit<'_>) -> Result<Response<Body>, Error> {
         let return_to = self.way_back(query, request)?;
         let offered = self.providers_for(&return_to, request, visit);
         let choices = offered
@@ -136,7 +136,7 @@ impl Gateway {
         if chooser.choices.is_empty() {
             return Err(Error::NoEndpoint);
         }
-        Ok(self.pages.chooser(&chooser, &visit.id))
+        Ok(self.pages.chooser(&chooser, &visit.id()))
     }
 
     /// Local session first, then the provider's (OIDC RP-Initiated Logout §2).
@@ -146,7 +146,7 @@ impl Gateway {
         request: &Scrubbed,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
@@ -154,11 +154,11 @@ impl Gateway {
             && jar.value(LOGOUT) == Some(&state)
         {
             visit.cookies.extend(jar.delete(LOGOUT));
-            return Ok(self.pages.signed_out(&visit.id));
+            return Ok(self.pages.signed_out(&visit.id()));
         }
         match self.may_sign_out(request, visit) {
             MaySignOut::Yes => {}
-            MaySignOut::AfterAsking => return Ok(self.pages.confirm_sign_out(&self.sign_out_path(), &visit.id)),
+            MaySignOut::AfterAsking => return Ok(self.pages.confirm_sign_out(&self.sign_out_path(), &visit.id())),
             MaySignOut::No => return Err(Error::ForeignSignOut),
         }
         let session = self.sessions.end(&jar, origin, now).await?;
@@ -175,7 +175,7 @@ impl Gateway {
             visit.cookies.extend(jar.set(LOGOUT, &state, LOGOUT_LIFETIME));
             return Ok(respond::redirect(&location));
         }
-        Ok(self.pages.signed_out(&visit.id))
+        Ok(self.pages.signed_out(&visit.id()))
     }
 
     async fn provider_sign_out(
@@ -193,7 +193,7 @@ impl Gateway {
     }
 
     /// A page of another site can send a browser here, but not sign anybody out (N-107).
-    fn may_sign_out(&self, request: &Scrubbed, visit: &Visit) -> MaySignOut {
+    fn may_sign_out(&self, request: &Scrubbed, visit: &Visit<'_>) -> MaySignOut {
         let headers = &request.parts().headers;
         let says_so = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN);
         let posted = request.parts().method == Method::POST;
@@ -219,7 +219,7 @@ impl Gateway {
     }
 
     /// The providers that a browser may choose from to get to a path; where it needs none, all of this origin.
-    fn providers_for(&self, return_to: &str, request: &Scrubbed, visit: &Visit) -> Vec<ProviderId> {
+    fn providers_for(&self, return_to: &str, request: &Scrubbed, visit: &Visit<'_>) -> Vec<ProviderId> {
         let path = return_to.split('?').next().unwrap_or("/");
         let facts = RequestFacts {
             method: &Method::GET,

@@ -13,3 +13,6 @@ pub mod logout;
 mod registered;
 pub mod token;
 pub mod userinfo;
+
+#[cfg(test)]
+pub(crate) mod tests;

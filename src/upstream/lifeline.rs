@@ -102,11 +102,10 @@ const SOON: Duration = Duration::from_secs(1);
 pub(super) async fn within<T>(
     limit: Duration,
     lifeline: Option<&mut Lifeline>,
-    work: impl Future<Output = T>,
+    mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, UpstreamError> {
-    let mut work = std::pin::pin!(work);
     let first = limit.min(SOON);
-    if let Ok(done) = timeout(first, &mut work).await {
+    if let Ok(done) = timeout(first, work.as_mut()).await {
         return Ok(done);
     }
     let rest = timeout(limit.saturating_sub(first), work);

@@ -10,8 +10,10 @@ mod faults;
 mod floor_plan;
 mod forwarding;
 mod hostile;
+mod keeping;
 mod login;
 mod operating;
+mod stalls;
 mod streams;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;

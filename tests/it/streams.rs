@@ -14,13 +14,16 @@ use crate::support::{
 const CLOSED_BY_POLICY: [u8; 4] = [0x88, 2, 0x03, 0xF0];
 
 /// A house whose routes at `/live` and `/public/live` lead to an application that goes on and on.
-async fn house() -> House {
+async fn house_keeping(store: &str) -> House {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap();
     tokio::spawn(application(listener));
     House::open_with(|address| {
         format!(
             r#"
+[session]
+store = "{store}"
+
 [route.live]
 url = "http://{address}/live"
 upstream = "http://{upstream}"
@@ -34,6 +37,10 @@ auth = ["public"]
         )
     })
     .await
+}
+
+async fn house() -> House {
+    house_keeping("cookie").await
 }
 
 async fn logged_in(house: &House, name: &str) -> Browser {
@@ -78,7 +85,16 @@ impl Both {
 
 #[tokio::test]
 async fn signing_out_closes_what_this_browser_has_open_and_nothing_else() {
-    let house = house().await;
+    sign_out("cookie").await;
+}
+
+#[tokio::test]
+async fn signing_out_closes_what_this_browser_has_open_and_nothing_else_where_a_store_keeps_it() {
+    sign_out("memory").await;
+}
+
+async fn sign_out(store: &str) {
+    let house = house_keeping(store).await;
     let mut alice = logged_in(&house, "alice").await;
     let mallory = logged_in(&house, "mallory").await;
     let hers = Both::open(&house, &cookie(&alice)).await;
@@ -121,7 +137,16 @@ async fn an_answer_that_is_long_in_coming_is_not_waited_for_when_its_session_has
 
 #[tokio::test]
 async fn a_session_that_nothing_is_heard_of_takes_its_streams_along() {
-    let house = house().await;
+    idle("cookie").await;
+}
+
+#[tokio::test]
+async fn a_session_that_nothing_is_heard_of_takes_its_streams_along_where_a_store_keeps_it() {
+    idle("memory").await;
+}
+
+async fn idle(store: &str) {
+    let house = house_keeping(store).await;
     let alice = logged_in(&house, "alice").await;
     let mut hers = Both::open(&house, &cookie(&alice)).await;
     let mut anybodys = Lasting::events(house.address, "/public/live", "").await;
@@ -134,7 +159,16 @@ async fn a_session_that_nothing_is_heard_of_takes_its_streams_along() {
 
 #[tokio::test]
 async fn whoever_goes_on_clicking_keeps_the_streams_until_the_longest_life_of_a_session() {
-    let house = house().await;
+    click_on("cookie").await;
+}
+
+#[tokio::test]
+async fn whoever_goes_on_clicking_keeps_the_streams_until_the_longest_life_of_a_session_where_a_store_keeps_it() {
+    click_on("memory").await;
+}
+
+async fn click_on(store: &str) {
+    let house = house_keeping(store).await;
     let mut alice = logged_in(&house, "alice").await;
     let mut hers = Both::open(&house, &cookie(&alice)).await;
     // Eight hours are 24 times twenty minutes; every click refreshes, too.

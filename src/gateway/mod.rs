@@ -9,7 +9,9 @@ mod reader;
 mod renew;
 mod respond;
 pub mod settings;
+mod streams;
 mod visit;
+mod watcher;
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -36,6 +38,7 @@ use login::Logins;
 use pages::Pages;
 use reader::Reader;
 use renew::Renewals;
+use streams::Streams;
 use visit::{Ids, Visit};
 
 /// A request that passed so many gateways like this one passes the same one again and again.
@@ -64,6 +67,7 @@ pub struct Gateway {
     sessions: Arc<Sessions>,
     logins: Logins,
     renewals: Renewals,
+    streams: Arc<Streams>,
     pages: Pages,
     metrics: Arc<Metrics>,
     ids: Ids,
@@ -79,14 +83,16 @@ impl Gateway {
     pub fn new(parts: Parts, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         let scrubber = Scrubber::new(parts.scrub);
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
+        let sessions = Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?);
         Ok(Self {
             settings: parts.settings,
+            streams: Arc::new(Streams::new(sessions.clone(), clock.clone())),
             clock,
             routes: parts.routes,
             providers: Providers::new(parts.providers, metrics.clone())?,
             upstreams: Upstreams::new(parts.upstreams, scrubber.own_cookies())?,
             scrubber,
-            sessions: Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?),
+            sessions,
             logins: Logins::default(),
             renewals: Renewals::default(),
             pages,
@@ -139,8 +145,9 @@ impl Gateway {
             Decision::Allow(permit) => {
                 visit.allowed();
                 let arrival = Arrival { origin: &origin, peer };
+                let lifeline = self.streams.lifeline(&permit, visit.session.take());
                 let stopwatch = Stopwatch::start();
-                let answer = self.upstreams.forward(scrubbed, permit, arrival).await;
+                let answer = self.upstreams.forward(scrubbed, permit, arrival, lifeline).await;
                 visit.upstream_took(stopwatch.elapsed());
                 Ok(answer?)
             }

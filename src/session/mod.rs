@@ -20,8 +20,9 @@ use moka::sync::Cache;
 pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
 pub use seal::{Context, KeyRing, SealingKey};
 use store::Record;
-pub use store::{Replaced, SessionStore, StoreError};
+pub use store::{Ended, Replaced, SessionStore, StoreError};
 pub use ticket::{Label, Ticket};
+use tokio::sync::broadcast;
 
 use crate::{
     identity::{ClaimNames, Identity, Proof},
@@ -121,7 +122,8 @@ impl Session {
         }
     }
 
-    fn seen(&self, now: Timestamp) -> Self {
+    /// The same session as seen now.
+    pub fn seen(&self, now: Timestamp) -> Self {
         Self {
             seen_at: now,
             identity: OnceLock::new(),
@@ -167,11 +169,17 @@ pub struct Sessions {
 
 #[derive(Clone, Debug)]
 struct Opened {
-    session: Arc<Session>,
-    place: Place,
+    held: Arc<Held>,
     by_old_key: bool,
     opened_at: Timestamp,
     bytes: u32,
+}
+
+/// A session, and where it is kept.
+#[derive(Debug)]
+pub struct Held {
+    pub session: Arc<Session>,
+    pub place: Place,
 }
 
 /// Where a session is kept.
@@ -185,6 +193,16 @@ pub enum Place {
     },
 }
 
+impl Place {
+    /// What the store calls the session.
+    pub fn id_in_store(&self) -> Option<&str> {
+        match self {
+            Self::Browser => None,
+            Self::Store { ticket, .. } => Some(&ticket.id),
+        }
+    }
+}
+
 const SESSION: &str = "session";
 /// Of opened sessions that are kept at hand.
 const OPENED_BYTES: u64 = 32 * 1024 * 1024;
@@ -193,8 +211,7 @@ const OPENED_LIFETIME: Duration = Duration::from_secs(300);
 /// A session as the browser brought it.
 #[derive(Debug)]
 pub struct Presented {
-    pub session: Arc<Session>,
-    pub place: Place,
+    pub held: Arc<Held>,
     /// Whether it should be kept anew: its idle time moved on, or its key is an old one.
     pub stale: bool,
 }
@@ -279,22 +296,18 @@ impl Sessions {
                 opened
             }
         };
-        let Opened {
-            session,
-            place,
-            by_old_key,
-            ..
-        } = opened;
-        if self.ends_at(&session) <= now || self.was_ended(&session, &place).await? {
+        let Opened { held, by_old_key, .. } = opened;
+        let Held { session, place } = &*held;
+        if self.ends_at(session) <= now || self.was_ended(session, place).await? {
             return Ok(None);
         }
         let stale = by_old_key || now.since(session.seen_at) >= self.restamp_after();
-        Ok(Some(Presented { session, place, stale }))
+        Ok(Some(Presented { held, stale }))
     }
 
     /// What a browser holds cannot change; what a store holds can, at any moment.
     fn is_fresh(&self, opened: &Opened, now: Timestamp) -> bool {
-        match opened.place {
+        match opened.held.place {
             Place::Browser => true,
             Place::Store { .. } => now.since(opened.opened_at) < self.settings.read_cache,
         }
@@ -314,9 +327,12 @@ impl Sessions {
 
     fn open_sealed(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Option<Opened> {
         let opened = self.ring.open(context(name, tenant), text)?;
-        Some(Opened {
+        let held = Held {
             session: Arc::new(stored::read(&opened.plaintext)?),
             place: Place::Browser,
+        };
+        Some(Opened {
+            held: held.into(),
             by_old_key: opened.by_old_key,
             opened_at: now,
             bytes: weight(text.len()),
@@ -335,8 +351,7 @@ impl Sessions {
         };
         let found = self.current(&ticket, tenant).await?;
         Ok(found.map(|(session, place)| Opened {
-            session,
-            place,
+            held: Held { session, place }.into(),
             by_old_key: ticket.by_old_key,
             opened_at: now,
             // They are kept for a second, so their number is bounded by what can be read in one.
@@ -461,15 +476,15 @@ impl Sessions {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<Option<Arc<Session>>, StoreError> {
-        let Some(Presented { session, place, .. }) = self.present(jar, origin, now).await? else {
+        let Some(Presented { held, .. }) = self.present(jar, origin, now).await? else {
             return Ok(None);
         };
-        self.end_at(&session, &place, now).await?;
+        self.end_at(&held.session, &held.place, now).await?;
         if let Some(text) = jar.joined() {
             self.opened
                 .invalidate(&self.fingerprint(&jar.name(""), &self.tenant(origin), &text));
         }
-        Ok(Some(session))
+        Ok(Some(held.session.clone()))
     }
 
     async fn end_at(&self, session: &Session, place: &Place, now: Timestamp) -> Result<(), StoreError> {
@@ -531,7 +546,7 @@ impl Sessions {
     }
 
     /// Under what a session is found by those who end it.
-    fn indices(&self, session: &Session) -> Vec<Fingerprint> {
+    pub fn indices(&self, session: &Session) -> Vec<Fingerprint> {
         let (issuer, subject) = (session.login.issuer.as_str(), session.login.subject.as_str());
         let sid = session.login.claims.text("sid").map(|sid| ["sid", issuer, sid]);
         let Some(key) = self.index_keys.first() else {
@@ -548,6 +563,26 @@ impl Sessions {
     fn all_indices(&self, parts: &[&str]) -> Vec<Fingerprint> {
         let parts: Vec<_> = parts.iter().map(|part| part.as_bytes()).collect();
         self.index_keys.iter().map(|key| key.of(&parts)).collect()
+    }
+
+    /// Tells of sessions as they end, on whatever replica.
+    pub fn endings(&self) -> broadcast::Receiver<Ended> {
+        self.store.endings()
+    }
+
+    /// When the session ends as far as anybody knows by now; `None` when it has ended.
+    ///
+    /// # Errors
+    /// When the store does not answer; nobody knows then.
+    pub async fn end_of(&self, held: &Held) -> Result<Option<Timestamp>, StoreError> {
+        match &held.place {
+            Place::Browser if self.was_ended(&held.session, &held.place).await? => Ok(None),
+            Place::Browser => Ok(Some(self.ends_at(&held.session))),
+            Place::Store { ticket, tenant, .. } => {
+                let found = self.current(ticket, tenant).await?;
+                Ok(found.map(|(session, _)| self.ends_at(&session)))
+            }
+        }
     }
 
     /// When the session is over if nothing more is heard of it.

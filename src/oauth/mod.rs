@@ -10,6 +10,7 @@ pub mod introspection;
 pub mod jwks;
 pub mod jwt;
 pub mod logout;
+pub mod logout_token;
 mod registered;
 pub mod token;
 pub mod userinfo;

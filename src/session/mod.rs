@@ -1,6 +1,7 @@
 //! What is remembered about a login: in the browser, sealed.
 
 mod cookie;
+mod ending;
 mod memory;
 mod seal;
 pub mod store;
@@ -13,6 +14,7 @@ use std::{
 };
 
 pub use cookie::{CookieJar, TooLarge};
+pub use ending::Whose;
 use http::HeaderValue;
 pub use memory::MemoryStore;
 use moka::sync::Cache;

@@ -12,5 +12,6 @@ pub mod jwt;
 pub mod logout;
 pub mod logout_token;
 mod registered;
+pub mod revocation;
 pub mod token;
 pub mod userinfo;

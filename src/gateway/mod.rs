@@ -5,10 +5,13 @@ mod endpoints;
 mod error;
 mod login;
 mod pages;
+mod provider_logout;
 mod reader;
 mod renew;
 mod respond;
 pub mod settings;
+mod sign_out;
+mod userinfo;
 mod visit;
 
 use std::{fmt, net::IpAddr, sync::Arc};
@@ -34,6 +37,7 @@ use crate::{
 };
 use login::Logins;
 use pages::Pages;
+use provider_logout::Allowance;
 use reader::Reader;
 use renew::Renewals;
 use visit::{Ids, Visit};
@@ -64,6 +68,7 @@ pub struct Gateway {
     sessions: Arc<Sessions>,
     logins: Logins,
     renewals: Renewals,
+    frontchannel: Allowance,
     pages: Pages,
     metrics: Arc<Metrics>,
     ids: Ids,
@@ -78,6 +83,7 @@ impl fmt::Debug for Gateway {
 impl Gateway {
     pub fn new(parts: Parts, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         let scrubber = Scrubber::new(parts.scrub);
+        let frontchannel = Allowance::over(parts.session.max_lifetime);
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
         Ok(Self {
             settings: parts.settings,
@@ -89,6 +95,7 @@ impl Gateway {
             sessions: Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?),
             logins: Logins::default(),
             renewals: Renewals::default(),
+            frontchannel,
             pages,
             metrics,
             ids: Ids::default(),
@@ -119,7 +126,7 @@ impl Gateway {
         let (scrubbed, credential) = self.scrubber.scrub(Request::from_parts(parts, body), target, peer);
 
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
-            return self.serve(endpoint?, &scrubbed, &credential, &origin, visit, now).await;
+            return self.serve(endpoint?, scrubbed, &credential, &origin, visit, now).await;
         }
         if scrubbed.hops() > MAX_HOPS {
             return Err(Error::Loop);

@@ -101,8 +101,10 @@ tables! {
     /// What is remembered about a login.
     struct Session {
         /// Where sessions are kept.
-        #[expect(dead_code, reason = "there is one store, and reading it has checked it")]
         store: Store,
+        /// How long a session that was read from the store is not read again.
+        read_cache: Duration,
+        memory: MemoryStore,
         /// Files with keys: the first seals, all open.
         key_files: NonEmpty<PathBuf>,
         /// How long a session lasts without a request.
@@ -112,6 +114,12 @@ tables! {
         /// How long before its end an access token is refreshed.
         refresh_before: Duration,
         cookie: Cookie,
+    }
+
+    /// Sessions in the memory of the process.
+    struct MemoryStore {
+        /// Of all sessions together.
+        max_bytes: Size<65_536, 1_099_511_627_776>,
     }
 
     /// The session cookie.
@@ -262,6 +270,7 @@ pub(super) type Claims = Named<ClaimPath, NonEmpty<Value>>;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Store {
     Cookie,
+    Memory,
 }
 
 /// The word for how the client authenticates.
@@ -282,7 +291,7 @@ pub(super) enum Auth {
 
 words! {
     LogFormat { "json" => LogFormat::Json, "text" => LogFormat::Text, }
-    Store { "cookie" => Store::Cookie, }
+    Store { "cookie" => Store::Cookie, "memory" => Store::Memory, }
     SameSite { "lax" => SameSite::Lax, "strict" => SameSite::Strict, }
     ClientAuth {
         "client_secret_basic" => ClientAuth::SecretBasic,

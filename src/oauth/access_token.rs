@@ -14,7 +14,7 @@ pub struct Rules {
     pub issuer: Issuer,
     /// One of them must be in the token's `aud`.
     pub audiences: Vec<String>,
-    /// In lower case and without `application/`; `None`: any that is not another kind of token.
+    /// What `typ` must say; `None`: any that is not another kind of token.
     pub kind: Option<String>,
     pub clock_skew: Duration,
     /// Until when an introspected token counts although nobody said for whom it is.
@@ -27,32 +27,21 @@ pub struct AccessToken {
     pub subject: Subject,
     pub scopes: Scopes,
     pub claims: Claims,
-    /// `None` where the authorization server did not say, which only introspection may.
+    /// With the skew where one excuses it; `None` where the server did not say, which only introspection may.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Other kinds of tokens, which an authorization server signs with the same keys (RFC 8725 §3.11).
-const OTHER_KINDS: [&str; 6] = [
-    "logout+jwt",
-    "dpop+jwt",
-    "token-introspection+jwt",
-    "secevent+jwt",
-    "oauth-authz-req+jwt",
-    "client-authentication+jwt",
-];
+/// The kinds of JWT that may be an access token where none is asked for. All others are named after what they are for,
+/// and an authorization server signs them with the same keys (RFC 8725 §3.11).
+const KINDS: [&str; 2] = ["jwt", "at+jwt"];
 
-/// The claims that the profile requires (RFC 9068 §2.2).
-const PROFILE: [&str; 3] = ["client_id", "iat", "jti"];
+/// The texts that the profile requires beside the claims of every token (RFC 9068 §2.2).
+const PROFILE: [&str; 2] = ["client_id", "jti"];
 
 /// Checks the claims of a JWT whose signature is good.
 pub fn from_jwt(token: jwt::Verified, rules: &Rules, now: Timestamp) -> Result<AccessToken, TokenError> {
-    let kind = token.kind();
-    match (&rules.kind, kind.as_deref()) {
-        (Some(expected), Some(kind)) if expected == kind => {}
-        (Some(_), _) => return Err(TokenError::Type),
-        (None, Some(kind)) if OTHER_KINDS.contains(&kind) => return Err(TokenError::Type),
-        (None, _) => {}
-    }
+    let expected = rules.kind.as_deref().map(jwt::media_type);
+    is_access_token(token.kind().as_deref(), expected.as_deref())?;
     let claims = token.claims;
     registered::issued_by(&claims, rules.issuer.as_str())?;
     let expires_at = registered::lifetime(&claims, rules.clock_skew, now)?;
@@ -62,15 +51,13 @@ pub fn from_jwt(token: jwt::Verified, rules: &Rules, now: Timestamp) -> Result<A
     if claims.member("nonce").is_some() || claims.member("at_hash").is_some() {
         return Err(TokenError::Type);
     }
-    if rules.kind.as_deref() == Some("at+jwt") {
-        for name in PROFILE {
-            claims.member(name).ok_or(TokenError::Claim(name))?;
-        }
+    if expected.as_deref() == Some("at+jwt") {
+        fulfils_profile(&claims, now)?;
     }
     Ok(AccessToken {
         subject: registered::subject(&claims)?,
         scopes: registered::scopes(&claims)?,
-        expires_at: Some(expires_at),
+        expires_at: Some(expires_at.plus(rules.clock_skew)),
         claims,
     })
 }
@@ -119,6 +106,24 @@ pub fn from_introspection(answer: Introspected, rules: &Rules, now: Timestamp) -
         claims,
         expires_at,
     })
+}
+
+fn is_access_token(kind: Option<&str>, expected: Option<&str>) -> Result<(), TokenError> {
+    let is_other = |kind: &str| kind.ends_with("jwt") && !KINDS.contains(&kind);
+    match (expected, kind) {
+        (Some(expected), Some(kind)) if expected == kind => Ok(()),
+        (Some(_), _) => Err(TokenError::Type),
+        (None, Some(kind)) if is_other(kind) => Err(TokenError::Type),
+        (None, _) => Ok(()),
+    }
+}
+
+fn fulfils_profile(claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
+    for name in PROFILE {
+        claims.text(name).ok_or(TokenError::Claim(name))?;
+    }
+    registered::date(claims, "iat", now)?.ok_or(TokenError::Claim("iat"))?;
+    Ok(())
 }
 
 fn for_this_place(claims: &Claims, rules: &Rules) -> Result<(), TokenError> {

@@ -49,6 +49,8 @@ pub struct AuthorizationRequest<'a> {
 
 /// How long a browser may take to come back.
 const LIFETIME: Duration = Duration::from_secs(600);
+/// How far the clocks of two replicas may differ: one begins a login, another ends it.
+const SKEW: Duration = Duration::from_secs(30);
 
 impl AuthorizationRequest<'_> {
     /// Where to send the browser, and what to remember until it returns.
@@ -171,7 +173,7 @@ impl PendingLogin {
         if !same_bytes(self.state.as_bytes(), response.state.as_bytes()) {
             return Err(AuthorizationError::State);
         }
-        if now < self.started_at || now.since(self.started_at) > LIFETIME {
+        if self.started_at > now.plus(SKEW) || now.since(self.started_at) > LIFETIME {
             return Err(AuthorizationError::Stale);
         }
         match &response.issuer {

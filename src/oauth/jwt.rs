@@ -258,8 +258,7 @@ pub struct Verified {
 impl Verified {
     /// The `typ` header in lower case, without the prefix that may be left out (RFC 7515 §4.1.9).
     pub fn kind(&self) -> Option<String> {
-        let kind = self.kind.as_ref()?.to_ascii_lowercase();
-        Some(kind.strip_prefix("application/").map_or(kind.clone(), str::to_owned))
+        self.kind.as_deref().map(media_type)
     }
 }
 
@@ -268,10 +267,17 @@ fn json_object(part: &str) -> Result<Claims, TokenError> {
     Claims::from_json(&json).map_err(|_| TokenError::Malformed)
 }
 
+/// Whether the claims are another token (RFC 7519 §5.2); a `cty` that is no text may mean anything.
 fn nests(header: &Claims) -> bool {
     header
-        .text("cty")
-        .is_some_and(|content| content.eq_ignore_ascii_case("JWT"))
+        .member("cty")
+        .is_some_and(|content| content.as_str().is_none_or(|content| media_type(content) == "jwt"))
+}
+
+/// In lower case, without the prefix that may be left out (RFC 7515 §4.1.9, §4.1.10).
+pub(super) fn media_type(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    name.strip_prefix("application/").map_or(name.clone(), str::to_owned)
 }
 
 fn optional_text(header: &Claims, name: &str) -> Result<Option<String>, TokenError> {

@@ -15,3 +15,6 @@ mod registered;
 pub mod revocation;
 pub mod token;
 pub mod userinfo;
+
+#[cfg(test)]
+pub(crate) mod tests;

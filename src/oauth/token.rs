@@ -11,6 +11,7 @@ use super::{
     client::ClientRegistration,
     id_token,
     jwks::KeySet,
+    registered,
 };
 use crate::{
     identity::{Claims, Issuer, ProviderId, Scopes, Subject, TokenError},
@@ -58,6 +59,9 @@ impl TokenResponse {
             return Err(refusal(response).unwrap_or_else(|| unhappy(status)));
         }
         let body = json_object(response)?;
+        if body.member("error").is_some_and(|error| !error.is_null()) {
+            return Err(AnswerError::Nonsense("the answer is a success and an error"));
+        }
         let bearer = body
             .text("token_type")
             .is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
@@ -70,7 +74,7 @@ impl TokenResponse {
             expires_in: body.member("expires_in").and_then(seconds),
             refresh_token: secret(&body, "refresh_token")?,
             id_token: secret(&body, "id_token")?,
-            scopes: body.text("scope").map(Scopes::parse),
+            scopes: granted(&body)?,
         })
     }
 }
@@ -99,12 +103,11 @@ pub fn refreshed(
     let mut next = login.clone();
     if let Some(id_token) = &tokens.id_token {
         let access_token = tokens.access_token.expose();
-        let (subject, mut claims) = id_token::check(id_token.expose(), access_token, None, rules, keys, now)?;
+        let (subject, claims) = id_token::check(id_token.expose(), access_token, None, rules, keys, now)?;
         if subject != login.subject {
             return Err(TokenError::Claim("sub"));
         }
-        claims.fill_from(login.claims.clone());
-        next.claims = claims;
+        next.claims = completed(claims, login.claims.clone());
         next.id_token = tokens.id_token;
     }
     next.access_token = Some(tokens.access_token);
@@ -112,6 +115,19 @@ pub fn refreshed(
     next.refresh_token = tokens.refresh_token.or(next.refresh_token);
     next.scopes = tokens.scopes.unwrap_or(next.scopes);
     Ok(next)
+}
+
+/// The claims with what another source adds to them; an address counts as verified only by who names it.
+pub fn completed(mut claims: Claims, more: Claims) -> Claims {
+    let speaks_of_address = ["email", "email_verified"]
+        .iter()
+        .any(|name| claims.member(name).is_some());
+    let other_address = speaks_of_address && claims.member("email") != more.member("email");
+    claims.fill_from(match other_address {
+        true => more.without(&["email", "email_verified"]),
+        false => more,
+    });
+    claims
 }
 
 /// The error of an answer that is one; its description is for nobody here (RFC 6749 §5.2).
@@ -126,6 +142,16 @@ fn refusal(response: &Response<Bytes>) -> Option<AnswerError> {
         "unsupported_grant_type" => AnswerError::Refused("unsupported_grant_type"),
         _ => AnswerError::Refused("other"),
     })
+}
+
+/// Scopes that cannot be read may be fewer than were asked for (RFC 6749 §3.3).
+fn granted(body: &Claims) -> Result<Option<Scopes>, AnswerError> {
+    match body.member("scope") {
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => registered::scopes(body)
+            .map(Some)
+            .map_err(|_| AnswerError::Nonsense("the scope is not a list")),
+    }
 }
 
 /// A token: not empty, and of characters that a header can hold.

@@ -76,7 +76,7 @@ impl Bearer {
         let rules = access_token::Rules {
             issuer: provider.issuer.clone(),
             audiences: settings.audiences.clone(),
-            kind: settings.typ.as_ref().map(|kind| kind.to_ascii_lowercase()),
+            kind: settings.typ.clone(),
             clock_skew: settings.clock_skew,
             missing_audience_until: settings.missing_audience_until,
         };
@@ -132,11 +132,8 @@ impl Bearer {
 
     fn identity(&self, token: AccessToken, provider: &Provider, now: Timestamp) -> Identity {
         let names: &ClaimNames = provider.claim_names();
-        // A token whose end nobody told is asked about again; a skew that excuses its end excuses its use.
-        let expires_at = match token.expires_at {
-            Some(end) => end.plus(self.settings.clock_skew),
-            None => now.plus(self.settings.cache_ttl),
-        };
+        // A token whose end nobody told is asked about again.
+        let expires_at = token.expires_at.unwrap_or(now.plus(self.settings.cache_ttl));
         Identity {
             provider: provider.id().clone(),
             issuer: self.rules.issuer.clone(),

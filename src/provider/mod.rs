@@ -131,13 +131,15 @@ impl Providers {
             return verdict;
         }
         let is_jwt = Unverified::looks_like(token);
-        if is_jwt
-            && candidates.iter().any(|(_, bearer)| bearer.reads_jwts())
-            && let Some((provider, bearer)) = bearer::issuer_of(token, &candidates)?
-        {
-            return provider.verify_jwt(bearer, token, fingerprint, now).await;
-        }
         let mut verdict = Err(BearerError::Token(TokenError::UnknownIssuer));
+        if is_jwt && candidates.iter().any(|(_, bearer)| bearer.reads_jwts()) {
+            match bearer::issuer_of(token, &candidates) {
+                Ok(Some((provider, bearer))) => return provider.verify_jwt(bearer, token, fingerprint, now).await,
+                Ok(None) => {}
+                // It is from none of those who sign what is read here; who is asked may know it all the same.
+                Err(error) => verdict = Err(error.into()),
+            }
+        }
         for (provider, bearer) in candidates.iter().filter(|(_, bearer)| bearer.introspects(is_jwt)) {
             let answer = provider.introspect(bearer, token, fingerprint, now).await;
             match (&verdict, &answer) {
@@ -294,10 +296,15 @@ impl Provider {
         let rules = self.id_token_rules(&metadata);
         let lifetime = self.settings.assumed_token_lifetime;
         let renew = |keys: &KeySet| token::refreshed(login, tokens.clone(), &rules, keys, lifetime, now);
-        // Most answers to a refresh carry no ID token, and then no key is needed.
+        let without_id_token = || TokenResponse {
+            id_token: None,
+            ..tokens.clone()
+        };
+        // The old refresh token is spent: where nobody can check the new ID token, the old one stays.
+        let unchecked = || token::refreshed(login, without_id_token(), &rules, &KeySet::default(), lifetime, now);
         let renewed = match &tokens.id_token {
-            None => renew(&KeySet::default()),
-            Some(_) => self.with_keys(now, renew).await?,
+            None => unchecked(),
+            Some(_) => self.with_keys(now, renew).await.unwrap_or_else(|_| unchecked()),
         };
         renewed.map_err(|error| {
             tracing::warn!(provider = %self.id(), %error, "the ID token of a refresh is not good");
@@ -329,7 +336,7 @@ impl Provider {
             AnswerError::Credentials => self.nonsense("userinfo refuses the access token"),
             error => self.trouble(error),
         })?;
-        login.claims.fill_from(claims);
+        login.claims = token::completed(login.claims, claims);
         Ok(login)
     }
 
@@ -460,3 +467,6 @@ impl Provider {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

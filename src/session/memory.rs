@@ -61,15 +61,10 @@ const ENDINGS: usize = 1_024;
 impl MemoryStore {
     /// For so many bytes of sessions, keys and bookkeeping included.
     pub fn new(max_bytes: u64) -> Self {
-        let weigh = |_: &Box<str>, kept: &Kept<Session>| {
-            let record = &kept.value.record;
-            let bytes = record.sealed.len().saturating_add(record.label.len());
-            u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
-        };
         Self {
             sessions: Cache::builder()
                 .max_capacity(max_bytes)
-                .weigher(weigh)
+                .weigher(weight)
                 .expire_after(ByLife)
                 .build(),
             indices: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
@@ -83,6 +78,13 @@ impl MemoryStore {
 
 /// What the cache itself takes for an entry, in bytes.
 const OVERHEAD: usize = 400;
+
+#[expect(clippy::borrowed_box, reason = "the cache lends its keys as they are")]
+fn weight(_: &Box<str>, kept: &Kept<Session>) -> u32 {
+    let record = &kept.value.record;
+    let bytes = record.sealed.len().saturating_add(record.label.len());
+    u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -168,6 +168,7 @@ struct Opened {
     session: Arc<Session>,
     place: Place,
     by_old_key: bool,
+    opened_at: Timestamp,
     bytes: u32,
 }
 
@@ -265,12 +266,12 @@ impl Sessions {
         let Some(text) = jar.joined() else { return Ok(None) };
         let (name, tenant) = (jar.name(""), self.tenant(origin));
         let fingerprint = self.fingerprint(&name, &tenant, &text);
-        let opened = match self.opened.get(&fingerprint) {
+        let fresh = |opened: &Opened| self.is_fresh(opened, now);
+        let opened = match self.opened.get(&fingerprint).filter(fresh) {
             Some(opened) => opened,
             None => {
-                let Some(opened) = self.open(&name, &tenant, &text).await? else {
-                    return Ok(None);
-                };
+                let opened = self.open(&name, &tenant, &text, now).await?;
+                let Some(opened) = opened else { return Ok(None) };
                 self.opened.insert(fingerprint, opened.clone());
                 opened
             }
@@ -288,29 +289,44 @@ impl Sessions {
         Ok(Some(Presented { session, place, stale }))
     }
 
+    /// What a browser holds cannot change; what a store holds can, at any moment.
+    fn is_fresh(&self, opened: &Opened, now: Timestamp) -> bool {
+        match opened.place {
+            Place::Browser => true,
+            Place::Store { .. } => now.since(opened.opened_at) < self.settings.read_cache,
+        }
+    }
+
     fn fingerprint(&self, name: &str, tenant: &str, text: &str) -> Fingerprint {
         self.fingerprints
             .of(&[name.as_bytes(), tenant.as_bytes(), text.as_bytes()])
     }
 
-    async fn open(&self, name: &str, tenant: &str, text: &str) -> Result<Option<Opened>, StoreError> {
+    async fn open(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Result<Option<Opened>, StoreError> {
         match self.settings.store {
-            StoreSettings::Cookie => Ok(self.open_sealed(name, tenant, text)),
-            StoreSettings::Memory { .. } => self.open_stored(name, tenant, text).await,
+            StoreSettings::Cookie => Ok(self.open_sealed(name, tenant, text, now)),
+            StoreSettings::Memory { .. } => self.open_stored(name, tenant, text, now).await,
         }
     }
 
-    fn open_sealed(&self, name: &str, tenant: &str, text: &str) -> Option<Opened> {
+    fn open_sealed(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Option<Opened> {
         let opened = self.ring.open(context(name, tenant), text)?;
         Some(Opened {
             session: Arc::new(stored::read(&opened.plaintext)?),
             place: Place::Browser,
             by_old_key: opened.by_old_key,
+            opened_at: now,
             bytes: weight(text.len()),
         })
     }
 
-    async fn open_stored(&self, name: &str, tenant: &str, text: &str) -> Result<Option<Opened>, StoreError> {
+    async fn open_stored(
+        &self,
+        name: &str,
+        tenant: &str,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<Option<Opened>, StoreError> {
         let Some(ticket) = Ticket::open(&self.ring, name, tenant, text) else {
             return Ok(None);
         };
@@ -319,6 +335,7 @@ impl Sessions {
             session,
             place,
             by_old_key: ticket.by_old_key,
+            opened_at: now,
             // They are kept for a second, so their number is bounded by what can be read in one.
             bytes: 1,
         }))

@@ -10,6 +10,7 @@ mod faults;
 mod floor_plan;
 mod forwarding;
 mod hostile;
+mod keeping;
 mod login;
 mod operating;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]

@@ -45,6 +45,12 @@ impl House {
         Self::open_with(|_| String::new()).await
     }
 
+    /// With sessions kept as these keys of `[session]` say.
+    pub async fn open_keeping(session: &str) -> Self {
+        let keys = session.to_owned();
+        Self::open_with(move |_| format!("\n[session]\n{keys}\n")).await
+    }
+
     /// With more in the file, which is told the gateway's own address.
     pub async fn open_with(more: impl Fn(SocketAddr) -> String) -> Self {
         let clock = Arc::new(ManualClock::starting_at(OPENING));
@@ -348,7 +354,6 @@ server.listen = ["127.0.0.1:{port}"]
 server.workers = 2
 server.drain_delay = "0s"
 admin.listen = "127.0.0.1:0"
-session.idle_timeout = "30m"
 
 [provider.corp]
 issuer = "{issuer}"

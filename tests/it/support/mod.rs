@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod demo;
 pub mod house;
+pub mod process;
 pub mod programs;
 pub mod upstream;
 pub mod wire;

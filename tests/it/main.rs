@@ -12,6 +12,7 @@ mod forwarding;
 mod hostile;
 mod keeping;
 mod login;
+mod logout;
 mod operating;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;

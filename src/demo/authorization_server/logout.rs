@@ -58,6 +58,13 @@ impl AuthorizationServer {
         Ok(answers)
     }
 
+    /// The `sid` of each of somebody's sessions here.
+    pub fn sessions_of(&self, username: &str) -> Vec<String> {
+        let state = self.office.state();
+        let theirs = state.logins.all().filter(|login| login.username == username);
+        theirs.map(|login| login.sid.clone()).collect()
+    }
+
     /// A logout token for an application, which is not sent.
     pub fn logout_token(&self, client: &str, gone: &Gone) -> String {
         self.office.logout_token(&self.office.state(), client, gone)

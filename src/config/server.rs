@@ -93,6 +93,7 @@ fn limits(table: &file::Limits) -> Limits {
             .map_or(default.target_bytes, |size| size.to_usize()),
         keep_alive: wait(&table.keep_alive, default.keep_alive),
         header_timeout: wait(&table.header_timeout, default.header_timeout),
+        ..default
     }
 }
 

@@ -23,7 +23,7 @@ impl Gateway {
         route: &Route,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Authentication, Error> {
         let Access::Protected(admission) = &route.access else {
@@ -58,7 +58,7 @@ impl Gateway {
         admission: &Admission,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Authentication, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
@@ -83,7 +83,7 @@ impl Gateway {
         presented: Presented,
         jar: &CookieJar<'_>,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Option<Arc<Session>>, Error> {
         let Presented { session, place, stale } = presented;

@@ -79,7 +79,7 @@ impl Gateway {
         request: Scrubbed,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         visit.decision = "endpoint";
@@ -104,7 +104,7 @@ impl Gateway {
         request: &Scrubbed,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let return_to = self.way_back(query, request)?;
@@ -124,7 +124,7 @@ impl Gateway {
             .await
     }
 
-    fn sign_in(&self, query: &str, request: &Scrubbed, visit: &Visit) -> Result<Response<Body>, Error> {
+    fn sign_in(&self, query: &str, request: &Scrubbed, visit: &Visit<'_>) -> Result<Response<Body>, Error> {
         let return_to = self.way_back(query, request)?;
         let offered = self.providers_for(&return_to, request, visit);
         let choices = offered
@@ -144,7 +144,7 @@ impl Gateway {
         if chooser.choices.is_empty() {
             return Err(Error::NoEndpoint);
         }
-        Ok(self.pages.chooser(&chooser, &visit.id))
+        Ok(self.pages.chooser(&chooser, &visit.id()))
     }
 
     /// The path and query that `rd` names, written anew by the one parser that also reads requests (I16).
@@ -161,7 +161,7 @@ impl Gateway {
     }
 
     /// The providers that a browser may choose from to get to a path; where it needs none, all of this origin.
-    fn providers_for(&self, return_to: &str, request: &Scrubbed, visit: &Visit) -> Vec<ProviderId> {
+    fn providers_for(&self, return_to: &str, request: &Scrubbed, visit: &Visit<'_>) -> Vec<ProviderId> {
         let path = return_to.split('?').next().unwrap_or("/");
         let facts = RequestFacts {
             method: &Method::GET,

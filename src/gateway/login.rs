@@ -66,7 +66,7 @@ impl Gateway {
         return_to: &str,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         visit.decision = "login";
@@ -86,7 +86,7 @@ impl Gateway {
         return_to: &str,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
@@ -116,7 +116,7 @@ impl Gateway {
         query: &str,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
@@ -142,7 +142,7 @@ impl Gateway {
         match self.sessions.settings().cookie.same_site {
             SameSite::Lax => Ok(respond::redirect(&return_to)),
             // A redirect would still count as the provider's navigation, and the session stay unseen.
-            SameSite::Strict => Ok(self.pages.go_on(&return_to, &visit.id)),
+            SameSite::Strict => Ok(self.pages.go_on(&return_to, &visit.id())),
         }
     }
 

@@ -50,7 +50,7 @@ impl Pages {
         })
     }
 
-    pub(super) fn notice(&self, notice: &Notice, auth_prefix: &str, visit: &Visit) -> Response<Body> {
+    pub(super) fn notice(&self, notice: &Notice, auth_prefix: &str, visit: &Visit<'_>) -> Response<Body> {
         let start = visit.start_again_query();
         let action = notice.action.map(|action| match action {
             Action::Retry => "retry",
@@ -65,7 +65,7 @@ impl Pages {
                 explanation => &notice.explanation,
                 person => visit.person(),
                 action, auth_prefix, start,
-                reference => &visit.id,
+                reference => visit.id(),
             },
         )
     }

@@ -35,7 +35,7 @@ impl Gateway {
     pub(super) async fn backchannel_logout(
         &self,
         request: Scrubbed,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let token = match logout_token(request).await {
@@ -109,7 +109,7 @@ fn is_form(content_type: &HeaderValue) -> bool {
 }
 
 /// The reason stands in the log alone (§2.8).
-fn refused(reason: impl ToString, visit: &mut Visit) -> Response<Body> {
+fn refused(reason: impl ToString, visit: &mut Visit<'_>) -> Response<Body> {
     visit.reason = Some(reason.to_string());
     respond::json(StatusCode::BAD_REQUEST, &json!({ "error": "invalid_request" }))
 }

@@ -1,8 +1,13 @@
 //! Who reads the answer: a browser that navigates, or something that parses it.
 
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
 use crate::policy::{Client, Initiator, Origin};
+
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// What can be told of the reader from the request's headers.
 #[derive(Clone, Copy, Debug)]
@@ -36,15 +41,15 @@ impl Reader {
 
 /// Tells a navigation from a fetch: what the browser says of itself counts most, then what it accepts (N-009).
 fn client(method: &Method, headers: &HeaderMap) -> Client {
-    if *method == Method::GET && says(headers, "upgrade", "websocket") {
+    if *method == Method::GET && says(headers, &header::UPGRADE, "websocket") {
         return Client::WebSocket;
     }
-    let scripted = says(headers, "x-requested-with", "xmlhttprequest");
-    let fetched = headers.contains_key("sec-fetch-mode") && !says(headers, "sec-fetch-mode", "navigate");
-    let part = headers.contains_key("sec-fetch-dest")
+    let scripted = says(headers, &X_REQUESTED_WITH, "xmlhttprequest");
+    let fetched = headers.contains_key(&SEC_FETCH_MODE) && !says(headers, &SEC_FETCH_MODE, "navigate");
+    let part = headers.contains_key(&SEC_FETCH_DEST)
         && !["document", "frame", "iframe"]
             .iter()
-            .any(|dest| says(headers, "sec-fetch-dest", dest));
+            .any(|dest| says(headers, &SEC_FETCH_DEST, dest));
     if scripted || fetched || part || !accepts_html(headers) {
         return Client::Programmatic;
     }
@@ -66,7 +71,7 @@ fn initiator(headers: &HeaderMap, origin: &Origin) -> Initiator {
     let own_origin = headers
         .get(header::ORIGIN)
         .map(|sent| is_origin(sent.as_bytes(), origin));
-    let own_site = match headers.get("sec-fetch-site") {
+    let own_site = match headers.get(&SEC_FETCH_SITE) {
         Some(site) => matches!(site.as_bytes(), b"same-origin" | b"none") || own_origin == Some(true),
         None => own_origin != Some(false),
     };
@@ -81,7 +86,7 @@ fn is_origin(sent: &[u8], origin: &Origin) -> bool {
     sent == origin.to_string().as_bytes()
 }
 
-fn says(headers: &HeaderMap, name: &str, value: &str) -> bool {
+fn says(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
     headers
         .get(name)
         .is_some_and(|sent| sent.as_bytes().eq_ignore_ascii_case(value.as_bytes()))

@@ -88,6 +88,7 @@ impl Renewals {
             Outcome { renewal, at: now }
         };
         let id: ProviderId = provider.id().clone();
+        // Replaced in one step: whoever looked before a refresh that went well must not undo it, and refresh twice.
         let over = move |outcome: &Outcome| outcome.is_failure() && outcome.at.plus(PAUSE) <= now;
         let task = tokio::spawn(async move {
             let entry = outcomes.entry(generation);
@@ -222,7 +223,11 @@ impl Refresh {
     }
 
     fn is_newer(&self, session: &Session) -> bool {
-        session.login.access_expires_at != self.login.access_expires_at
+        let rotated = match (&session.login.refresh_token, &self.login.refresh_token) {
+            (Some(theirs), Some(ours)) => !theirs.matches(ours.expose()),
+            (theirs, ours) => theirs.is_some() != ours.is_some(),
+        };
+        rotated || session.login.access_expires_at != self.login.access_expires_at
     }
 }
 

@@ -40,7 +40,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// What a client without a sufficient credential is told (RFC 6750 §3).
-    pub(super) fn challenge(&self, challenge: &Challenge, origin: &Origin, visit: &mut Visit) -> Response<Body> {
+    pub(super) fn challenge(&self, challenge: &Challenge, origin: &Origin, visit: &mut Visit<'_>) -> Response<Body> {
         visit.decision = "challenge";
         let bearer = |extra: &str| format!("Bearer realm=\"{}\"{extra}", origin.host);
         let (notice, authenticate) = match challenge {
@@ -85,7 +85,7 @@ impl Gateway {
     }
 
     /// What somebody who is known, and may not pass, is told.
-    pub(super) fn deny(&self, denial: Denial, route: &Route, visit: &mut Visit) -> Response<Body> {
+    pub(super) fn deny(&self, denial: Denial, route: &Route, visit: &mut Visit<'_>) -> Response<Body> {
         visit.decision = "deny";
         let (reason, notice) = match denial {
             Denial::Unmet(requirement) => (
@@ -112,7 +112,7 @@ impl Gateway {
     }
 
     /// What is told when the walk cannot go on.
-    pub(super) fn fail(&self, error: &Error, visit: &mut Visit) -> Response<Body> {
+    pub(super) fn fail(&self, error: &Error, visit: &mut Visit<'_>) -> Response<Body> {
         if !matches!(visit.decision, "endpoint" | "login") {
             visit.decision = "error";
         }
@@ -120,10 +120,10 @@ impl Gateway {
         self.tell(notice_of(error), visit)
     }
 
-    fn tell(&self, notice: Notice, visit: &Visit) -> Response<Body> {
+    fn tell(&self, notice: Notice, visit: &Visit<'_>) -> Response<Body> {
         let mut response = match visit.reader.wants_page() {
             true => self.pages.notice(&notice, &self.settings.auth_prefix, visit),
-            false => problem(&notice, &visit.id),
+            false => problem(&notice, &visit.id()),
         };
         *response.status_mut() = notice.status;
         let headers = response.headers_mut();

@@ -36,7 +36,7 @@ impl Gateway {
         request: &Scrubbed,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
@@ -44,7 +44,7 @@ impl Gateway {
             && jar.value(LOGOUT) == Some(&state)
         {
             visit.cookies.extend(jar.delete(LOGOUT));
-            return Ok(self.pages.signed_out(extent_of(&state), &visit.id));
+            return Ok(self.pages.signed_out(extent_of(&state), &visit.id()));
         }
         let extent = match parameter(query, "everywhere")? {
             Some(_) => Extent::Everywhere,
@@ -54,7 +54,7 @@ impl Gateway {
             MaySignOut::Yes => {}
             MaySignOut::AfterAsking => {
                 let path = self.sign_out_path(extent);
-                return Ok(self.pages.confirm_sign_out(extent, &path, &visit.id));
+                return Ok(self.pages.confirm_sign_out(extent, &path, &visit.id()));
             }
             MaySignOut::No => return Err(Error::ForeignSignOut),
         }
@@ -75,7 +75,7 @@ impl Gateway {
             visit.cookies.extend(jar.set(LOGOUT, &state, LOGOUT_LIFETIME));
             return Ok(respond::redirect(&location));
         }
-        Ok(self.pages.signed_out(extent, &visit.id))
+        Ok(self.pages.signed_out(extent, &visit.id()))
     }
 
     /// All sessions of whoever this browser's session is of; the browser's own goes last, so that it can try again.
@@ -117,7 +117,7 @@ impl Gateway {
 }
 
 /// A page of another site can send a browser here, but not sign anybody out (N-107).
-fn may_sign_out(request: &Scrubbed, visit: &Visit) -> MaySignOut {
+fn may_sign_out(request: &Scrubbed, visit: &Visit<'_>) -> MaySignOut {
     let headers = &request.parts().headers;
     let says_so = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN);
     let posted = request.parts().method == Method::POST;

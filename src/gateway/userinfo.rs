@@ -20,7 +20,7 @@ impl Gateway {
         &self,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         // A script reads the answer, whoever asked for it.
@@ -53,7 +53,7 @@ impl Gateway {
         &self,
         credential: &Credential,
         origin: &Origin,
-        visit: &mut Visit,
+        visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Authentication, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);

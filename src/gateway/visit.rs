@@ -1,17 +1,21 @@
 //! What is noted of one request while it walks, for its line in the log.
 
 use std::{
+    fmt,
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::Reader;
 use crate::{
-    identity::Proof,
-    policy::{Authentication, Route},
+    identity::{Identity, Proof},
+    policy::{Authentication, Route, RouteId, Routes},
     secret::{self, random_bytes},
     telemetry::{self, AccessRecord, Metrics, Stopwatch},
     upstream::{body::Body, target::Target},
@@ -34,16 +38,30 @@ impl Default for Ids {
 }
 
 impl Ids {
-    /// Unique in this process, and over processes as far as 32 random bits go.
-    pub(super) fn next(&self) -> String {
-        let sequence = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{:08x}-{sequence:x}", self.process)
+    pub(super) fn next(&self) -> Id {
+        Id {
+            process: self.process,
+            sequence: self.next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// Unique in this process, and over processes as far as 32 random bits go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Id {
+    process: u32,
+    sequence: u64,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{:x}", self.process, self.sequence)
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Visit {
-    pub(super) id: String,
+pub(super) struct Visit<'a> {
+    id: Id,
     pub(super) reader: Reader,
     /// Set on the answer, whatever it becomes.
     pub(super) cookies: Vec<HeaderValue>,
@@ -52,19 +70,29 @@ pub(super) struct Visit {
     pub(super) reason: Option<String>,
     method: Method,
     target: Option<Target>,
-    route: Option<(usize, Box<str>)>,
+    route: Option<RouteId>,
     authentication: Option<&'static str>,
-    subject: Option<String>,
-    /// Who it is, in a word that the person knows; for pages only.
-    person: Option<String>,
-    private: bool,
+    identity: Option<Arc<Identity>>,
     client: IpAddr,
     stopwatch: Stopwatch,
     upstream: Option<Duration>,
+    routes: &'a Routes,
+    metrics: &'a Metrics,
+    /// Of the answer, when there is one.
+    status: Option<StatusCode>,
 }
 
-impl Visit {
-    pub(super) fn begin<B>(id: String, request: &Request<B>, client: IpAddr) -> Self {
+/// What the line says in place of a status when the client goes away before its answer; known from other servers.
+const CLIENT_GONE: u16 = 499;
+
+impl<'a> Visit<'a> {
+    pub(super) fn begin<B>(
+        id: Id,
+        request: &Request<B>,
+        client: IpAddr,
+        routes: &'a Routes,
+        metrics: &'a Metrics,
+    ) -> Self {
         Self {
             id,
             reader: Reader::default(),
@@ -75,12 +103,13 @@ impl Visit {
             target: None,
             route: None,
             authentication: None,
-            subject: None,
-            person: None,
-            private: false,
+            identity: None,
             client,
             stopwatch: Stopwatch::start(),
             upstream: None,
+            routes,
+            metrics,
+            status: None,
         }
     }
 
@@ -89,20 +118,17 @@ impl Visit {
     }
 
     pub(super) fn routed_to(&mut self, route: &Route) {
-        self.route = Some((route.id.index(), route.name.clone()));
+        self.route = Some(route.id);
     }
 
     pub(super) fn authenticated_as(&mut self, authentication: &Authentication) {
         match authentication {
             Authentication::Verified(identity) => {
-                self.private = true;
                 self.authentication = Some(match identity.proof {
                     Proof::Session => "session",
                     Proof::AccessToken => "bearer",
                 });
-                let known_as = identity.username.as_deref().unwrap_or(identity.subject.as_str());
-                self.person = Some(known_as.to_owned());
-                self.subject = Some(secret::pseudonym(identity.issuer.as_str(), identity.subject.as_str()));
+                self.identity = Some(identity.clone());
             }
             Authentication::Rejected(_) => self.authentication = Some("rejected"),
             Authentication::Anonymous => self.authentication = Some("anonymous"),
@@ -113,16 +139,20 @@ impl Visit {
         self.decision = "allow";
     }
 
-    /// Notes how long the upstream takes.
-    pub(super) async fn upstream<F: Future>(&mut self, answer: F) -> F::Output {
-        let stopwatch = Stopwatch::start();
-        let answer = answer.await;
-        self.upstream = Some(stopwatch.elapsed());
-        answer
+    /// Notes how long the upstream took.
+    pub(super) fn upstream_took(&mut self, duration: Duration) {
+        self.upstream = Some(duration);
     }
 
+    /// What the person reads out to whoever reads the log.
+    pub(super) fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    /// Who it is, in a word that the person knows; for pages only.
     pub(super) fn person(&self) -> Option<&str> {
-        self.person.as_deref()
+        let identity = self.identity.as_ref()?;
+        Some(identity.username.as_deref().unwrap_or(identity.subject.as_str()))
     }
 
     /// The query that begins a login anew: back to this very page, unless it is one of the gateway's own.
@@ -135,31 +165,25 @@ impl Visit {
         format!("?{query}")
     }
 
-    /// Finishes the answer and writes the line.
-    pub(super) fn end(mut self, mut response: Response<Body>, metrics: &Metrics) -> Response<Body> {
+    fn pseudonym(&self) -> Option<String> {
+        let identity = self.identity.as_ref()?;
+        Some(secret::pseudonym(identity.issuer.as_str(), identity.subject.as_str()))
+    }
+
+    /// Finishes the answer; the line is written when this is dropped.
+    pub(super) fn end(mut self, mut response: Response<Body>) -> Response<Body> {
         self.keep_private(&mut response);
-        let (host, path) = self
-            .target
-            .as_ref()
-            .map_or(("", ""), |target| (target.host(), target.path()));
-        let record = AccessRecord {
-            id: &self.id,
-            method: self.method.as_str(),
-            host,
-            path,
-            status: response.status().as_u16(),
-            route: self.route.as_ref().map(|(index, name)| (*index, &**name)),
-            decision: self.decision,
-            reason: self.reason.as_deref(),
-            authentication: self.authentication,
-            subject: self.subject.as_deref(),
-            client: self.client,
-            duration: self.stopwatch.elapsed(),
-            upstream: self.upstream,
-        };
-        metrics.request(&record);
-        telemetry::access(&record);
+        self.status = Some(response.status());
         response
+    }
+
+    fn status(&self) -> u16 {
+        match self.status {
+            Some(status) => status.as_u16(),
+            // The server answers in the place of what has a bug.
+            None if std::thread::panicking() => StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
+            None => CLIENT_GONE,
+        }
     }
 
     /// An answer that sets our cookies is stored nowhere; one that is somebody's is not shared (RFC 9111 §3.5).
@@ -170,9 +194,44 @@ impl Visit {
             for cookie in self.cookies.drain(..) {
                 headers.append(header::SET_COOKIE, cookie);
             }
-        } else if self.private && !headers.contains_key(header::CACHE_CONTROL) && !headers.contains_key(header::EXPIRES)
+        } else if self.identity.is_some()
+            && !headers.contains_key(header::CACHE_CONTROL)
+            && !headers.contains_key(header::EXPIRES)
         {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
+    }
+}
+
+/// A request that nobody waits for any more has its line as well: what it did, it did.
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        // What only the line needs is not worked out where nobody wants one.
+        let (id, subject) = match telemetry::wants_access() {
+            true => (self.id(), self.pseudonym()),
+            false => (String::new(), None),
+        };
+        let route = self.route.and_then(|id| self.routes.by_id(id));
+        let (host, path) = self
+            .target
+            .as_ref()
+            .map_or(("", ""), |target| (target.host(), target.path()));
+        let record = AccessRecord {
+            id: &id,
+            method: self.method.as_str(),
+            host,
+            path,
+            status: self.status(),
+            route: route.map(|route| (route.id.index(), &*route.name)),
+            decision: self.decision,
+            reason: self.reason.as_deref(),
+            authentication: self.authentication,
+            subject: subject.as_deref(),
+            client: self.client,
+            duration: self.stopwatch.elapsed(),
+            upstream: self.upstream,
+        };
+        self.metrics.request(&record);
+        telemetry::access(&record);
     }
 }

@@ -134,7 +134,9 @@ impl Providers {
         let mut verdict = Err(BearerError::Token(TokenError::UnknownIssuer));
         if is_jwt && candidates.iter().any(|(_, bearer)| bearer.reads_jwts()) {
             match bearer::issuer_of(token, &candidates) {
-                Ok(Some((provider, bearer))) => return provider.verify_jwt(bearer, token, fingerprint, now).await,
+                Ok(Some((provider, bearer))) => {
+                    return Box::pin(provider.verify_jwt(bearer, token, fingerprint, now)).await;
+                }
                 Ok(None) => {}
                 // It is from none of those who sign what is read here; who is asked may know it all the same.
                 Err(error) => verdict = Err(error.into()),

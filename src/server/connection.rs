@@ -46,7 +46,7 @@ where
     T: Send + Unpin + 'static,
 {
     let carried = (guest.permit, carried);
-    let (socket, patience) = patience::pair(guest.stream, carried, limits.header_timeout);
+    let (socket, patience) = patience::pair(guest.stream, carried, limits);
     let mut connection = http1::Builder::new()
         .timer(patience)
         .header_read_timeout(limits.keep_alive)
@@ -107,7 +107,7 @@ impl<H: Handle> Reception<H> {
         if length(request.uri()) > self.target_bytes {
             return Ok(plain(StatusCode::URI_TOO_LONG, "The address is too long.\n"));
         }
-        let answer = caught(self.handler.handle(request, self.peer)).await;
+        let answer = caught(pin!(self.handler.handle(request, self.peer))).await;
         // The hook for panics has logged it, with its place.
         Ok(answer.unwrap_or_else(|_| {
             self.metrics.panic();
@@ -138,8 +138,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
 type Panic = Box<dyn Any + Send>;
 
 /// The outcome, or the panic instead; the future is not touched again after one.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Panic> {
-    let mut future = pin!(future);
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panic> {
     std::future::poll_fn(move |cx| {
         let mut poll = || Pin::as_mut(&mut future).poll(cx);
         match catch_unwind(AssertUnwindSafe(&mut poll)) {

@@ -201,7 +201,7 @@ pub struct Settings {
     pub drain_timeout: Duration,
 }
 
-/// The `[server.limits]` table.
+/// The `[server.limits]` table, and what is not in the file.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Open connections of all workers; more wait in the kernel's queue.
@@ -216,6 +216,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// From the first byte of a request's head to its last.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
@@ -227,6 +229,7 @@ impl Default for Limits {
             target_bytes: 8 * 1024,
             keep_alive: Duration::from_secs(75),
             header_timeout: Duration::from_secs(15),
+            stall: Duration::from_secs(30),
         }
     }
 }

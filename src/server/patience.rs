@@ -3,6 +3,8 @@
 //! hyper knows one time limit for all that comes before the last byte of a request's head. Here it is two: a client
 //! may be silent between requests for long, but once it speaks it must come to the point. The socket notes that bytes
 //! arrived, and the timer that hyper asks for notices.
+//!
+//! hyper knows no limit for a client that does not take its answer. The socket does: it breaks.
 
 use std::{
     future::Future,
@@ -22,11 +24,16 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::Limits;
+
 /// A client's socket; what it carries is let go when it closes, upgraded or not.
 #[derive(Debug)]
 pub(super) struct Socket<T> {
     stream: TcpStream,
     spoke: Arc<AtomicBool>,
+    stall: Duration,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<tokio::time::Sleep>>>,
     _carried: T,
 }
 
@@ -37,15 +44,32 @@ pub(super) struct Patience {
     head: Duration,
 }
 
-/// The socket, and the timer that watches it; `head` is the time from the first byte of a head to its last.
-pub(super) fn pair<T>(stream: TcpStream, carried: T, head: Duration) -> (Socket<T>, Patience) {
+/// The socket, and the timer that watches it.
+pub(super) fn pair<T>(stream: TcpStream, carried: T, limits: &Limits) -> (Socket<T>, Patience) {
     let spoke = Arc::<AtomicBool>::default();
     let socket = Socket {
         stream,
         spoke: spoke.clone(),
+        stall: limits.stall,
+        stalled: None,
         _carried: carried,
     };
+    let head = limits.header_timeout;
     (socket, Patience { spoke, head })
+}
+
+impl<T> Socket<T> {
+    /// What a write came to; one that waits for too long breaks.
+    fn in_time(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stall = self.stall;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl Timer for Patience {
@@ -101,7 +125,8 @@ impl<T: Unpin> AsyncRead for Socket<T> {
 
 impl<T: Unpin> AsyncWrite for Socket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.in_time(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -117,7 +142,8 @@ impl<T: Unpin> AsyncWrite for Socket<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.in_time(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -39,6 +39,7 @@ impl Handle for Stub {
                 let switching = Response::builder().status(101).header("upgrade", "echo");
                 switching.header("connection", "upgrade").body(Body::empty()).unwrap()
             }
+            "/long" => Response::new(Bytes::from(vec![b'x'; 64 << 20]).into()),
             path => Response::new(Bytes::from(format!("{peer} {path}")).into()),
         }
     }
@@ -65,6 +66,7 @@ fn settings() -> Settings {
             target_bytes: 1_024,
             keep_alive: Duration::from_millis(1_500),
             header_timeout: Duration::from_millis(300),
+            stall: Duration::from_millis(600),
             ..Limits::default()
         },
         drain_delay: Duration::ZERO,
@@ -212,6 +214,28 @@ async fn an_answer_that_takes_longer_than_any_head_may_is_waited_for() {
     sleep(Duration::from_millis(1_800)).await;
     house.stub.gate.notify_one();
     assert!(exchange(&mut stream, "").await.ends_with("late"));
+}
+
+#[tokio::test]
+async fn f_08_an_answer_that_nobody_takes_is_given_up() {
+    let house = open(settings());
+    let mut stream = house.connect().await;
+    stream.write_all(get("/long").as_bytes()).await.unwrap();
+    let open = || house.metrics.encode().contains("vestibule_connections 1\n");
+    // As long as it takes a little now and then, it may go on.
+    for _ in 0..4 {
+        sleep(Duration::from_millis(300)).await;
+        stream.read_exact(&mut vec![0; 4 << 20]).await.unwrap();
+    }
+    assert!(open());
+    let given_up = async {
+        while open() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), given_up)
+        .await
+        .expect("it waits for ever");
 }
 
 #[tokio::test]

@@ -37,6 +37,11 @@ pub struct AccessRecord<'a> {
 /// Where the lines go; empty where nobody wants them. They pass the machinery for events by, for they are many.
 static LINES: OnceLock<(Sink, LogFormat)> = OnceLock::new();
 
+/// Whether anybody wants a line for each request.
+pub fn wants_access() -> bool {
+    LINES.get().is_some()
+}
+
 /// Writes the line, if access lines are wanted.
 pub fn access(record: &AccessRecord<'_>) {
     if let Some((sink, format)) = LINES.get() {

@@ -7,7 +7,7 @@ mod metrics;
 mod sink;
 mod stopwatch;
 
-pub use access::{AccessRecord, access};
+pub use access::{AccessRecord, access, wants_access};
 pub use log::{LogError, LogGuard, init};
 pub use metrics::{Metrics, OpenConnection};
 pub use stopwatch::Stopwatch;

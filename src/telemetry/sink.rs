@@ -22,6 +22,8 @@ use super::{LogFormat, line::Line};
 const QUEUE: usize = 8_192;
 /// Bytes that are written at once, about.
 const BATCH: usize = 64 * 1_024;
+/// How long a line waits for others: who sleeps need not be woken for each, nor write each.
+const GATHER: Duration = Duration::from_millis(5);
 /// How long the end of the program waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -96,16 +98,29 @@ impl<W: Write> Writer<W> {
     /// Writes until nobody is left who could log.
     fn run(mut self) {
         while let Ok(message) = self.messages.recv() {
-            let mut flushed = self.take(message);
-            while flushed.is_none() && self.batch.len() < BATCH {
+            let flush = self.take(message);
+            if flush.is_none() {
+                thread::sleep(GATHER);
+            }
+            self.write(flush);
+        }
+    }
+
+    /// Writes all that waits, a batch at a time.
+    fn write(&mut self, mut flush: Option<SyncSender<()>>) {
+        loop {
+            while flush.is_none() && self.batch.len() < BATCH {
                 let Ok(message) = self.messages.try_recv() else { break };
-                flushed = self.take(message);
+                flush = self.take(message);
             }
             self.confess();
+            if self.batch.is_empty() && flush.is_none() {
+                return;
+            }
             // Nobody can be told that the log cannot be written.
             let _ = self.output.write_all(&self.batch).and_then(|()| self.output.flush());
             self.batch.clear();
-            drop(flushed);
+            flush = None;
         }
     }
 

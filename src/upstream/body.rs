@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -16,7 +16,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::{
     sync::Notify,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use super::pool::Lease;
@@ -207,6 +207,10 @@ pub(super) struct Upload {
 pub(super) struct Progress {
     end: AtomicU8,
     ended: Notify,
+    /// How often the upstream had room for more.
+    asked: AtomicU64,
+    /// Whether it asked last and the client had nothing: then it is the client that all wait for.
+    unanswered: AtomicBool,
 }
 
 /// How an upload ended.
@@ -273,7 +277,9 @@ impl http_body::Body for RequestBody {
 
 impl Upload {
     fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
-        let frame = ready!(next_data(&mut self.incoming, &mut self.patience, cx));
+        let frame = next_data(&mut self.incoming, &mut self.patience, cx);
+        self.progress.note(&frame);
+        let frame = ready!(frame);
         let end = match &frame {
             None => Some(UploadEnd::Complete),
             Some(Err(_)) => Some(UploadEnd::ClientGone),
@@ -302,6 +308,11 @@ impl Progress {
         self.ended.notify_one();
     }
 
+    fn note(&self, frame: &Polled) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.unanswered.store(frame.is_pending(), Ordering::Relaxed);
+    }
+
     pub(super) fn end(&self) -> UploadEnd {
         match self.end.load(Ordering::SeqCst) {
             0 => UploadEnd::NotYet,
@@ -314,5 +325,18 @@ impl Progress {
     /// Waits until there is no more to send.
     pub(super) async fn ended(&self) {
         self.ended.notified().await;
+    }
+
+    /// Waits until the upstream has taken nothing for `idle` to twice `idle`, though there was something to take.
+    pub(super) async fn stalled(&self, idle: Duration) {
+        let mut seen = None;
+        loop {
+            let asked = self.asked.load(Ordering::Relaxed);
+            if seen == Some(asked) && !self.unanswered.load(Ordering::Relaxed) {
+                return;
+            }
+            seen = Some(asked);
+            sleep(idle).await;
+        }
     }
 }

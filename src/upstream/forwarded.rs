@@ -1,6 +1,6 @@
 //! What the application is told of where a request came from (RFC 7239, RFC 9110 §7.6.3).
 
-use std::{fmt::Write, net::IpAddr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
@@ -17,23 +17,24 @@ const VIA: &str = "1.1 vestibule";
 pub(super) fn write(arrival: &Arrival<'_>, before: &[IpAddr], headers: &mut HeaderMap) {
     let origin = arrival.origin;
     let scheme = if origin.is_https() { "https" } else { "http" };
-    let mut authority = origin.host.to_string();
-    if let Some(port) = origin.port {
-        let _ = write!(authority, ":{port}");
-    }
+    let authority = match origin.port {
+        Some(port) => format!("{}:{port}", origin.host),
+        None => origin.host.to_string(),
+    };
     let port = origin.port.unwrap_or(if origin.is_https() { 443 } else { 80 });
     let mut chain = String::new();
-    let mut forwarded = String::new();
+    let mut forwarded = String::with_capacity(128);
     for address in before.iter().chain([&arrival.peer]) {
         let address = address.to_canonical();
+        let text = address.to_string();
         let comma = if chain.is_empty() { "" } else { ", " };
-        let _ = write!(chain, "{comma}{address}");
-        let _ = match address {
-            IpAddr::V4(address) => write!(forwarded, "{comma}for={address}"),
-            IpAddr::V6(address) => write!(forwarded, "{comma}for=\"[{address}]\""),
-        };
+        chain.extend([comma, &text]);
+        match address {
+            IpAddr::V4(_) => forwarded.extend([comma, "for=", &text]),
+            IpAddr::V6(_) => forwarded.extend([comma, "for=\"[", &text, "]\""]),
+        }
     }
-    let _ = write!(forwarded, ";host=\"{authority}\";proto={scheme}");
+    forwarded.extend([";host=\"", &authority, "\";proto=", scheme]);
     headers.insert(PROTO, HeaderValue::from_static(scheme));
     headers.insert(PORT, HeaderValue::from(port));
     for (name, value) in [(FOR, chain), (HOST, authority), (header::FORWARDED, forwarded)] {

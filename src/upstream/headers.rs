@@ -71,6 +71,8 @@ const TAKEN: &[&str] = &[
     "host",
     "http2-settings",
     "keep-alive",
+    // A CGI program would take it for the setting HTTP_PROXY (CVE-2016-5385).
+    "proxy",
     "te",
     "trailer",
     "transfer-encoding",
@@ -151,16 +153,9 @@ impl Scrubber {
     }
 
     /// Removes what is taken, and what `Connection` nominates, before the gateway adds anything of its own (I6).
-    pub(super) fn clean(&self, headers: &mut HeaderMap) {
+    pub fn clean(&self, headers: &mut HeaderMap) {
         remove_nominated(headers);
-        let taken: Vec<HeaderName> = headers
-            .keys()
-            .filter(|name| self.takes(name.as_str()))
-            .cloned()
-            .collect();
-        for name in taken {
-            headers.remove(name);
-        }
+        remove_all(headers, |name| self.takes(name));
     }
 
     fn takes(&self, name: &str) -> bool {
@@ -253,6 +248,14 @@ pub(super) fn remove_nominated(headers: &mut HeaderMap) {
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect();
     for name in nominated {
+        headers.remove(name);
+    }
+}
+
+/// Removes the headers whose names are to go; a look at each costs less than a search for each name there is.
+pub(super) fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
+    let going: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+    for name in going {
         headers.remove(name);
     }
 }

@@ -8,7 +8,12 @@ pub mod target;
 mod template;
 mod upgrade;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -19,7 +24,7 @@ use crate::{
     trust::TrustRoots,
 };
 use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
-use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_nominated};
+use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_all, remove_nominated};
 use pool::{Lease, Pool};
 
 /// Where a route's requests go, and how.
@@ -68,7 +73,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request's last byte to the response's first.
     pub response: Duration,
-    /// Between two pieces of a response body, and of an upgraded connection.
+    /// Between two pieces of a body, either way, and of an upgraded connection.
     pub idle: Duration,
     /// A whole exchange, upgraded connections included; absent: no limit.
     pub stream: Option<Duration>,
@@ -189,7 +194,10 @@ impl Upstreams {
     /// The upstream cannot set the gateway's cookies (N-122).
     fn keep_own_cookies(&self, headers: &mut HeaderMap) {
         let sets_ours = |line: &HeaderValue| {
-            let name = line.as_bytes().split(|b| *b == b'=').next().unwrap_or_default();
+            let line = line.as_bytes().trim_ascii_start();
+            // A cookie without a name is sent back as if its value were name and value (RFC 6265bis §5.7).
+            let line = line.strip_prefix(b"=").unwrap_or(line);
+            let name = line.split(|b| *b == b'=').next().unwrap_or_default();
             std::str::from_utf8(name.trim_ascii()).is_ok_and(|name| self.own_cookies.include(name))
         };
         let lines = headers.get_all(header::SET_COOKIE);
@@ -252,6 +260,10 @@ impl Upstream {
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
         }
+        if progress.is_some() && http_body::Body::size_hint(request.body()).exact().is_none() {
+            // Said aloud, for without it a GET is sent without its body.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         if upgrade.is_some() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -283,7 +295,7 @@ impl Upstream {
         let mut lease = self.pool.lease(connect).await?;
         let mut request = request;
         loop {
-            let answer = lease.sender.try_send_request(request);
+            let answer = pin!(lease.sender.try_send_request(request));
             match self.in_time(answer, progress).await? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut error) => {
@@ -298,14 +310,14 @@ impl Upstream {
     /// The response's time runs from the last byte of the request.
     async fn in_time<T>(
         &self,
-        answer: impl Future<Output = T>,
+        mut answer: Pin<&mut impl Future<Output = T>>,
         progress: Option<&Progress>,
     ) -> Result<T, UpstreamError> {
-        let mut answer = std::pin::pin!(answer);
         if let Some(progress) = progress {
             tokio::select! {
                 answer = &mut answer => return Ok(answer),
                 () = progress.ended() => {}
+                () = progress.stalled(self.settings.timeouts.idle) => return Err(UpstreamError::TimedOut),
             }
         }
         let answer = timeout(self.settings.timeouts.response, answer).await;
@@ -339,20 +351,24 @@ impl Upstream {
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
 fn clean(headers: &mut HeaderMap) {
     remove_nominated(headers);
-    for name in [
-        header::CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ] {
-        headers.remove(name);
+    // Where both stand, the chunks tell where the body ends (RFC 9112 §6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
     }
-    for name in ["keep-alive", "proxy-connection", "proxy-authentication-info"] {
-        headers.remove(name);
-    }
+    remove_all(headers, |name| HOP_BY_HOP.contains(&name));
 }
+
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 fn failure(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
     match progress.map(Progress::end) {

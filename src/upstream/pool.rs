@@ -76,9 +76,9 @@ impl Pool {
 
     /// A connection that nothing was sent on.
     pub(super) async fn open(self: &Arc<Self>, connect: Duration) -> Result<Lease, UpstreamError> {
-        let sender = timeout(connect, self.connect())
-            .await
-            .map_err(|_| UpstreamError::TimedOut)?;
+        // In a box, for most requests need no new connection and are spared the room.
+        let sender = timeout(connect, Box::pin(self.connect()));
+        let sender = sender.await.map_err(|_| UpstreamError::TimedOut)?;
         let sender = sender.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
         Ok(Lease {
             sender,

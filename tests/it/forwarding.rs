@@ -57,7 +57,7 @@ async fn n_138_what_concerned_the_connection_to_the_upstream_stays_there() {
 async fn n_122_the_upstream_cannot_set_the_gateways_cookies() {
     let upstream = answering(
         "HTTP/1.1 200 OK\r\nSet-Cookie: vestibule=evil; Path=/\r\nSet-Cookie: app=1\r\nSet-Cookie: __Host-vestibule-1=evil\r\n\
-         Set-Cookie: app=2\r\nContent-Length: 0\r\n\r\n",
+         Set-Cookie: =vestibule=evil\r\nSet-Cookie: \t= vestibule-1=evil\r\nSet-Cookie: app=2\r\nContent-Length: 0\r\n\r\n",
     )
     .await;
     let house = house_before(upstream).await;
@@ -101,6 +101,16 @@ async fn n_143_answers_without_a_body_have_none() {
         (response.status().as_u16(), &response.headers()["content-length"]),
         (200, &"5".parse().unwrap())
     );
+}
+
+#[tokio::test]
+async fn n_131_chunks_tell_where_an_answer_ends_whatever_its_length_says() {
+    let upstream =
+        answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+            .await;
+    let house = house_before(upstream).await;
+    let response = client().get(house.url("/raw")).send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "hello");
 }
 
 #[tokio::test]

@@ -195,6 +195,8 @@ async fn i_4_no_spelling_of_an_identity_header_gets_through() {
         "X-Original-URL",
         "X-Rewrite-URL",
         "CF-Connecting-IP",
+        // Not an identity, but HTTP_PROXY to a CGI program (CVE-2016-5385).
+        "Proxy",
         "X-Custom-Identity",
         "X_Custom_Identity",
     ];

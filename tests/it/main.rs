@@ -14,6 +14,7 @@ mod keeping;
 mod login;
 mod logout;
 mod operating;
+mod stalls;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
 mod tls;

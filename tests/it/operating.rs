@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 use vestibule::{
-    demo::authorization_server::{AccessTokenKind, AuthorizationServer, Client, User},
+    demo::authorization_server::{AccessTokenKind, AuthorizationServer, Client, Fault, Place, User},
     secret::Secret,
     time::SystemClock,
 };
@@ -165,6 +165,22 @@ async fn every_request_is_a_line_and_no_line_has_a_secret() {
     for secret in secrets {
         assert!(!all.contains(secret), "the log has {secret:.20}…");
     }
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_before_the_answer_leaves_a_line() {
+    let mut scene = Scene::start().await;
+    scene
+        .provider
+        .fault(Place::Introspection, Fault::delay(Duration::from_secs(5)));
+    let token = scene.provider.issue_opaque("alice", AUDIENCE, "openid");
+    let hasty = client().get(scene.url("/hasty")).bearer_auth(token);
+    let answer = hasty.timeout(Duration::from_millis(500)).send().await;
+    assert!(answer.is_err());
+    let lines = scene.gateway.stop();
+    let line = lines.iter().find(|line| line.contains("/hasty")).expect("no line");
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["route"], &line["status"]), (&"wiki".into(), &499.into()));
 }
 
 #[tokio::test]

@@ -95,6 +95,11 @@ impl Fingerprint {
         Self(fingerprint)
     }
 
+    /// A fingerprint that another replica took.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use moka::{Expiry, ops::compute::Op, sync::Cache};
+use moka::{Entry, Expiry, ops::compute::Op, sync::Cache};
 use tokio::sync::broadcast;
 
 use super::store::{Answer, Ended, Record, Replaced, SessionStore};
@@ -38,6 +38,21 @@ struct Session {
 struct Kept<V> {
     value: V,
     life: Duration,
+    since: Instant,
+}
+
+impl<V> Kept<V> {
+    fn new(value: V, life: Duration) -> Self {
+        Self {
+            value,
+            life,
+            since: Instant::now(),
+        }
+    }
+
+    fn left(&self) -> Duration {
+        self.life.saturating_sub(self.since.elapsed())
+    }
 }
 
 struct ByLife;
@@ -76,6 +91,27 @@ impl MemoryStore {
     }
 }
 
+impl MemoryStore {
+    /// Makes a session findable for so long at least.
+    fn index(&self, id: &str, indices: &[Fingerprint], life: Duration) {
+        for index in indices {
+            self.indices.entry(*index).and_compute_with(|entry| {
+                let kept = entry.map_or_else(|| Kept::new(Arc::default(), life), Entry::into_value);
+                lock(&kept.value).insert(id.into());
+                // It is found as long as the one among its sessions that lives longest.
+                let life = life.max(kept.left());
+                Op::Put(Kept::new(kept.value, life))
+            });
+        }
+    }
+
+    /// Takes a session out, unless its life is over: the cache hands out what it has not yet swept.
+    fn take(&self, id: &str) -> Option<Session> {
+        let kept = self.sessions.remove(id)?;
+        (!kept.left().is_zero()).then_some(kept.value)
+    }
+}
+
 /// What the cache itself takes for an entry, in bytes.
 const OVERHEAD: usize = 400;
 
@@ -96,21 +132,12 @@ fn now<T: Send + 'static>(value: T) -> Answer<'static, T> {
 
 impl SessionStore for MemoryStore {
     fn create<'a>(&'a self, id: &'a str, record: Record, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, ()> {
-        for index in indices {
-            let fresh = || Kept {
-                value: Arc::default(),
-                life,
-            };
-            let kept = self.indices.get_with(*index, fresh);
-            lock(&kept.value).insert(id.into());
-            // Written again, it lives as long as its youngest session may.
-            self.indices.insert(*index, Kept { life, ..kept });
-        }
+        self.index(id, indices, life);
         let value = Session {
             record,
             indices: indices.into(),
         };
-        self.sessions.insert(id.into(), Kept { value, life });
+        self.sessions.insert(id.into(), Kept::new(value, life));
         now(())
     }
 
@@ -129,16 +156,16 @@ impl SessionStore for MemoryStore {
             Some(entry) => {
                 replaced = Replaced::Done;
                 let indices = entry.into_value().value.indices;
-                let value = Session { record, indices };
-                Op::Put(Kept { value, life })
+                self.index(id, &indices, life);
+                Op::Put(Kept::new(Session { record, indices }, life))
             }
         });
         now(replaced)
     }
 
     fn end<'a>(&'a self, id: &'a str) -> Answer<'a, bool> {
-        let session = self.sessions.remove(id);
-        for index in session.iter().flat_map(|kept| kept.value.indices.iter()) {
+        let session = self.take(id);
+        for index in session.iter().flat_map(|session| session.indices.iter()) {
             if let Some(ids) = self.indices.get(index) {
                 lock(&ids.value).remove(id);
             }
@@ -152,7 +179,7 @@ impl SessionStore for MemoryStore {
         self.ended.entry(*index).and_upsert_with(|entry| {
             // Whoever ends less than somebody did before brings nothing back.
             let value = entry.map_or(at, |entry| entry.into_value().value.max(at));
-            Kept { value, life }
+            Kept::new(value, life)
         });
         let ids = self
             .indices
@@ -160,7 +187,7 @@ impl SessionStore for MemoryStore {
             .map(|kept| std::mem::take(&mut *lock(&kept.value)));
         let mut found: usize = 0;
         for id in ids.into_iter().flatten() {
-            found = found.saturating_add(usize::from(self.sessions.remove(&*id).is_some()));
+            found = found.saturating_add(usize::from(self.take(&id).is_some()));
             let _ = self.endings.send(Ended::Session(id));
         }
         let _ = self.endings.send(Ended::Before { index: *index, at });
@@ -182,10 +209,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {
-        let taken = Kept {
-            value: holder.into(),
-            life,
-        };
+        let taken = Kept::new(holder.into(), life);
         now(self.locks.entry(id.into()).or_insert(taken).is_fresh())
     }
 
@@ -198,7 +222,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn first_use<'a>(&'a self, what: &'a Fingerprint, life: Duration) -> Answer<'a, bool> {
-        now(self.used.entry(*what).or_insert(Kept { value: (), life }).is_fresh())
+        now(self.used.entry(*what).or_insert(Kept::new((), life)).is_fresh())
     }
 
     fn is_used<'a>(&'a self, what: &'a Fingerprint) -> Answer<'a, bool> {

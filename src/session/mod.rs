@@ -3,6 +3,7 @@
 mod cookie;
 mod ending;
 mod memory;
+mod redis;
 mod seal;
 pub mod store;
 mod stored;
@@ -18,6 +19,7 @@ pub use ending::Whose;
 use http::HeaderValue;
 pub use memory::MemoryStore;
 use moka::sync::Cache;
+pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
 pub use seal::{Context, KeyRing, SealingKey};
 use store::Record;
 pub use store::{Replaced, SessionStore, StoreError};

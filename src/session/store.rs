@@ -37,6 +37,8 @@ pub enum Ended {
         index: Fingerprint,
         at: Timestamp,
     },
+    /// Some may have, and nobody could tell: who holds on to a session has to look.
+    Unheard,
 }
 
 /// Why a store does not answer.

@@ -14,7 +14,10 @@ mod keeping;
 mod login;
 mod logout;
 mod operating;
+mod redis;
 mod stalls;
+mod store_faults;
+mod stores;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
 mod tls;

@@ -5,5 +5,7 @@ pub mod demo;
 pub mod house;
 pub mod process;
 pub mod programs;
+pub mod redis;
+pub mod relay;
 pub mod upstream;
 pub mod wire;

@@ -69,6 +69,20 @@ impl Process {
         assert!(sent.success());
     }
 
+    /// Waits for a line that says this.
+    pub fn line_with(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.log.read_line(&mut line).unwrap() > 0,
+                "the log ended without {text}"
+            );
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
     /// Stops it as an operator does, and yields all that it logged.
     pub fn stop(&mut self) -> Vec<String> {
         self.signal("-TERM");

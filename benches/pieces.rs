@@ -218,6 +218,7 @@ fn script() -> Client {
         secret: Some(Secret::new("script")),
         redirect_uris: Vec::new(),
         post_logout_redirect_uris: Vec::new(),
+        backchannel_logout_uri: None,
         audience: AUDIENCE.to_owned(),
         access_tokens: AccessTokenKind::Jwt,
         scopes: vec!["read".to_owned()],

@@ -81,7 +81,7 @@ impl Gateway {
     }
 
     /// The session with an access token that is good for a while; `None` when the provider ended it.
-    async fn kept_fresh(
+    pub(super) async fn kept_fresh(
         &self,
         presented: Presented,
         jar: &CookieJar<'_>,
@@ -132,7 +132,7 @@ impl Gateway {
         Some(renewal.await)
     }
 
-    fn identified(&self, session: &Session, now: Timestamp) -> Authentication {
+    pub(super) fn identified(&self, session: &Session, now: Timestamp) -> Authentication {
         let Some(provider) = self.providers.by_id(&session.login.provider) else {
             return Authentication::Anonymous;
         };

@@ -43,6 +43,9 @@ pub enum Error {
     /// A page of another site tried to sign somebody out.
     #[error("a page of another site asked to sign out")]
     ForeignSignOut,
+    /// Strangers ended so many sessions that one more could push out an ending that counts.
+    #[error("too many front-channel logouts")]
+    TooManyLogouts,
     #[error(transparent)]
     Provider(#[from] ProviderError),
     #[error("the upstream {0}")]

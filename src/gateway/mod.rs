@@ -5,11 +5,14 @@ mod endpoints;
 mod error;
 mod login;
 mod pages;
+mod provider_logout;
 mod reader;
 mod renew;
 mod respond;
 pub mod settings;
+mod sign_out;
 mod streams;
+mod userinfo;
 mod visit;
 mod watcher;
 
@@ -36,6 +39,7 @@ use crate::{
 };
 use login::Logins;
 use pages::Pages;
+use provider_logout::Allowance;
 use reader::Reader;
 use renew::Renewals;
 use streams::Streams;
@@ -68,6 +72,7 @@ pub struct Gateway {
     logins: Logins,
     renewals: Renewals,
     streams: Arc<Streams>,
+    frontchannel: Allowance,
     pages: Pages,
     metrics: Arc<Metrics>,
     ids: Ids,
@@ -82,6 +87,7 @@ impl fmt::Debug for Gateway {
 impl Gateway {
     pub fn new(parts: Parts, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         let scrubber = Scrubber::new(parts.scrub);
+        let frontchannel = Allowance::over(parts.session.max_lifetime);
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
         let sessions = Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?);
         Ok(Self {
@@ -95,6 +101,7 @@ impl Gateway {
             sessions,
             logins: Logins::default(),
             renewals: Renewals::default(),
+            frontchannel,
             pages,
             metrics,
             ids: Ids::default(),
@@ -130,7 +137,7 @@ impl Gateway {
         let (scrubbed, credential) = self.scrubber.scrub(Request::from_parts(parts, body), target, peer);
 
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
-            let answer = self.serve(endpoint?, &scrubbed, &credential, &origin, visit, now);
+            let answer = self.serve(endpoint?, scrubbed, &credential, &origin, visit, now);
             return Box::pin(answer).await;
         }
         if scrubbed.hops() > MAX_HOPS {

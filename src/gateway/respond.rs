@@ -195,6 +195,9 @@ fn notice_of(error: &Error) -> Notice {
         .with(header::RETRY_AFTER, &RETRY_AFTER.as_secs().to_string()),
         Error::ForeignSignOut => Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
             .explained("A page of another site tried to sign you out. You are still signed in."),
+        Error::TooManyLogouts => Notice::new(StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many at once")
+            .explained("More sessions are being ended than can be remembered. Try again in a minute.")
+            .with(header::RETRY_AFTER, "60"),
         Error::Provider(error) => provider_error(error),
         Error::Upstream(error) => upstream_error(error),
         Error::Seal => Notice::new(
@@ -380,5 +383,15 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// A JSON document that nobody may keep.
+pub(super) fn json(status: StatusCode, document: &serde_json::Value) -> Response<Body> {
+    let mut response = empty(status);
+    *response.body_mut() = Body::from(document.to_string());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -176,7 +176,11 @@ impl SessionStore for MemoryStore {
     }
 
     fn end_all<'a>(&'a self, index: &'a Fingerprint, at: Timestamp, life: Duration) -> Answer<'a, usize> {
-        self.ended.insert(*index, Kept::new(at, life));
+        self.ended.entry(*index).and_upsert_with(|entry| {
+            // Whoever ends less than somebody did before brings nothing back.
+            let value = entry.map_or(at, |entry| entry.into_value().value.max(at));
+            Kept::new(value, life)
+        });
         let ids = self
             .indices
             .remove(index)

@@ -265,3 +265,65 @@ async fn a_copied_cookie_does_not_outlive_its_sign_out() {
     assert!(sessions.end(&jar, &here, NOW).await.unwrap().is_some());
     assert!(sessions.present(&jar, &here, NOW).await.unwrap().is_none());
 }
+
+async fn is_there(sessions: &Sessions, received: &[(String, String)], now: Timestamp) -> bool {
+    let here = origin("wiki.example.com");
+    let jar = sessions.jar(&here, received);
+    sessions.present(&jar, &here, now).await.unwrap().is_some()
+}
+
+async fn logged_in(sessions: &Sessions, sid: &str, now: Timestamp) -> Vec<(String, String)> {
+    let here = origin("wiki.example.com");
+    let claims = Claims::from_iter([("sid", serde_json::json!(sid))]);
+    let session = Session::begin(Login { claims, ..login(1) }, now);
+    let jar = sessions.jar(&here, &[]);
+    browser(&sessions.begin(&session, &jar, &here, now).await.unwrap())
+}
+
+#[tokio::test]
+async fn n_112_sessions_end_by_the_session_at_the_provider_or_by_the_person() {
+    let issuer = Issuer::new("https://id.example.com");
+    let ann = Subject::new("ann").unwrap();
+    for settings in [settings(), in_memory()] {
+        let sessions = Sessions::new(settings).unwrap();
+        let phone = logged_in(&sessions, "s1", NOW).await;
+        let laptop = logged_in(&sessions, "s2", NOW).await;
+
+        let other = Issuer::new("https://other.example.com");
+        sessions.end_of(&other, Whose::Subject(&ann), NOW, NOW).await.unwrap();
+        sessions.end_of(&issuer, Whose::Sid("ann"), NOW, NOW).await.unwrap();
+        assert!(is_there(&sessions, &phone, NOW).await && is_there(&sessions, &laptop, NOW).await);
+
+        sessions.end_of(&issuer, Whose::Sid("s1"), NOW, NOW).await.unwrap();
+        assert!(!is_there(&sessions, &phone, NOW).await && is_there(&sessions, &laptop, NOW).await);
+
+        sessions.end_of(&issuer, Whose::Subject(&ann), NOW, NOW).await.unwrap();
+        assert!(!is_there(&sessions, &laptop, NOW).await);
+        let later = NOW.plus(Duration::from_secs(1));
+        let tablet = logged_in(&sessions, "s3", later).await;
+        assert!(is_there(&sessions, &tablet, later).await, "who logs in again is in");
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_ending_brings_nothing_back() {
+    let sessions = Sessions::new(settings()).unwrap();
+    let (issuer, ann) = (Issuer::new("https://id.example.com"), Subject::new("ann").unwrap());
+    let phone = logged_in(&sessions, "s1", NOW).await;
+    for at in [NOW, NOW.minus(Duration::from_secs(60))] {
+        sessions.end_of(&issuer, Whose::Subject(&ann), at, NOW).await.unwrap();
+        assert!(!is_there(&sessions, &phone, NOW).await);
+    }
+}
+
+#[tokio::test]
+async fn n_110_what_counts_once_is_used_up() {
+    let sessions = Sessions::new(settings()).unwrap();
+    let until = NOW.plus(Duration::from_secs(60));
+    let token = ["https://id.example.com", "j1"];
+    assert!(!sessions.is_used(&token).await.unwrap());
+    assert!(sessions.use_up(&token, until, NOW).await.unwrap());
+    assert!(sessions.is_used(&token).await.unwrap());
+    assert!(!sessions.use_up(&token, until, NOW).await.unwrap());
+    assert!(!sessions.is_used(&["https://id.example.com", "j2"]).await.unwrap());
+}

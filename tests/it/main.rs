@@ -12,6 +12,7 @@ mod forwarding;
 mod hostile;
 mod keeping;
 mod login;
+mod logout;
 mod operating;
 mod redis;
 mod stalls;

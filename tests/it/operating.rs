@@ -41,6 +41,7 @@ impl Scene {
                 secret: Some(Secret::new(SECRET)),
                 redirect_uris: vec![at("/oauth2/callback")],
                 post_logout_redirect_uris: vec![at("/oauth2/sign_out")],
+                backchannel_logout_uri: None,
                 audience: AUDIENCE.into(),
                 access_tokens: AccessTokenKind::Jwt,
                 scopes: ["openid", "profile", "email", "groups"].map(str::to_owned).into(),

@@ -160,6 +160,8 @@ async fn what_ended_before_is_remembered(Replicas { here, there }: &Replicas) {
     here.end_all(&index, early, LIFE).await.unwrap();
     let second = new_index();
     here.end_all(&second, late, LIFE).await.unwrap();
+    // Whoever ends less than somebody did before brings nothing back.
+    there.end_all(&second, early, LIFE).await.unwrap();
     assert_eq!(there.ended_at(&[unknown, index]).await.unwrap(), Some(early));
     assert_eq!(there.ended_at(&[index, second]).await.unwrap(), Some(late));
 }

@@ -144,6 +144,14 @@ impl AuthorizationServer {
         }
     }
 
+    /// Where a client is told from now on that somebody is gone.
+    pub fn register_backchannel_logout(&self, client: &str, uri: &str) {
+        let mut state = self.office.state();
+        if let Some(client) = state.clients.iter_mut().find(|known| known.id == client) {
+            client.backchannel_logout_uri = Some(uri.to_owned());
+        }
+    }
+
     /// Adds somebody who can log in.
     pub fn add_user(&self, user: User) {
         self.office.state().users.push(user);

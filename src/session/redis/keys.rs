@@ -115,6 +115,15 @@ pub(super) static END: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Notes for so many milliseconds since when an index has ended; an earlier moment takes nothing back.
+pub(super) static MARK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local before = tonumber(redis.call('GET', KEYS[1]) or ARGV[1])
+          local at = math.max(before, tonumber(ARGV[1]))
+          redis.call('SET', KEYS[1], string.format('%.0f', at), 'PX', ARGV[2])",
+    )
+});
+
 /// Gives a lock back that is this holder's.
 pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(

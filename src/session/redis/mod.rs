@@ -144,9 +144,8 @@ impl SessionStore for RedisStore {
     fn end_all<'a>(&'a self, index: &'a Fingerprint, at: Timestamp, life: Duration) -> Answer<'a, usize> {
         Box::pin(async move {
             let mark = |mut link| async move {
-                let mut command = redis::cmd("SET");
-                command.arg(self.keys.ended(index)).arg(at.unix());
-                command.arg("PX").arg(millis(life)).query_async(&mut link).await
+                let mut script = keys::MARK.key(self.keys.ended(index));
+                script.arg(at.unix()).arg(millis(life)).invoke_async(&mut link).await
             };
             self.line.ask::<(), _>(Again::Always, mark).await?;
             let mut found: usize = 0;

@@ -74,6 +74,7 @@ impl House {
         };
         let at = |path: &str| format!("http://{address}{path}");
         provider.register_redirect("wiki", &at("/oauth2/callback"), &at("/oauth2/sign_out"));
+        provider.register_backchannel_logout("wiki", &at("/oauth2/backchannel_logout"));
         Self {
             address,
             clock,
@@ -314,6 +315,7 @@ async fn provider(clock: Arc<ManualClock>) -> AuthorizationServer {
         secret: Some(Secret::new("s3cret")),
         redirect_uris: Vec::new(),
         post_logout_redirect_uris: Vec::new(),
+        backchannel_logout_uri: None,
         audience: AUDIENCE.to_owned(),
         access_tokens: AccessTokenKind::Jwt,
         scopes: groups(scopes),

@@ -15,6 +15,7 @@ mod login;
 mod logout;
 mod operating;
 mod redis;
+mod replicas;
 mod stalls;
 mod store_faults;
 mod stores;

@@ -48,7 +48,7 @@ pub enum Fault {
         content_type: String,
         body: Bytes,
     },
-    /// It answers properly, but later.
+    /// It does at once what it is asked, and answers later.
     Delay(Duration),
 }
 

@@ -262,8 +262,9 @@ impl Site for Office {
                 body,
             }) => site::answer(status, &content_type, body),
             Some(Fault::Delay(delay)) => {
+                let answer = self.route(&request);
                 tokio::time::sleep(delay).await;
-                self.route(&request)
+                answer
             }
             None => self.route(&request),
         }

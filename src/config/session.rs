@@ -8,9 +8,10 @@ use super::{
     measure::Timeout,
     read::{At, Field},
     report::Span,
+    store,
     value::CookieDomain,
 };
-use crate::session::{CookieSettings, SealingKey, Settings, StoreSettings};
+use crate::session::{CookieSettings, SealingKey, Settings};
 
 /// The settings, and the domain that routes must be in.
 pub(super) fn settings(
@@ -20,7 +21,7 @@ pub(super) fn settings(
     let here = table.at().unwrap_or_default();
     let table = table.or_default();
     let limits = lifetimes(&table, load);
-    let store = store(&table, load);
+    let store = store::settings(here, &table, load);
     let ephemeral_keys = table.key_files.is_absent();
     let keys = match table.key_files {
         Field::Given(files) => keys(&files.value.0, load),
@@ -36,34 +37,10 @@ pub(super) fn settings(
         max_lifetime,
         refresh_before: table.refresh_before.or(Duration::from_secs(60)),
         cookie,
-        store,
+        store: store?,
         read_cache: table.read_cache.or(Duration::from_secs(1)),
     };
     Some((settings, domain))
-}
-
-/// Half a kibibyte is the least that a session takes; so many bytes hold a hundred thousand small ones.
-const MEMORY_BYTES: u64 = 128 * 1024 * 1024;
-
-fn store(table: &file::Session, load: &mut Load<'_>) -> StoreSettings {
-    let kind = table.store.value().copied().unwrap_or(file::Store::Cookie);
-    if let (file::Store::Cookie, Some(at)) = (kind, table.memory.at()) {
-        let message = "[session.memory] means nothing while sessions are in cookies";
-        load.findings.problem(
-            at,
-            message,
-            "write store = \"memory\" in [session], or leave the table out",
-        );
-    }
-    match kind {
-        file::Store::Cookie => StoreSettings::Cookie,
-        file::Store::Memory => {
-            let max_bytes = table.memory.value().and_then(|memory| memory.max_bytes.value());
-            StoreSettings::Memory {
-                max_bytes: max_bytes.map_or(MEMORY_BYTES, |size| size.0),
-            }
-        }
-    }
 }
 
 fn lifetimes(table: &file::Session, load: &mut Load<'_>) -> Option<(Duration, Duration)> {

@@ -11,8 +11,10 @@ mod renew;
 mod respond;
 pub mod settings;
 mod sign_out;
+mod streams;
 mod userinfo;
 mod visit;
+mod watcher;
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -40,6 +42,7 @@ use pages::Pages;
 use provider_logout::Allowance;
 use reader::Reader;
 use renew::Renewals;
+use streams::Streams;
 use visit::{Ids, Visit};
 
 /// A request that passed so many gateways like this one passes the same one again and again.
@@ -69,6 +72,7 @@ pub struct Gateway {
     logins: Logins,
     renewals: Renewals,
     frontchannel: Allowance,
+    streams: Arc<Streams>,
     pages: Pages,
     metrics: Arc<Metrics>,
     ids: Ids,
@@ -85,14 +89,16 @@ impl Gateway {
         let scrubber = Scrubber::new(parts.scrub);
         let frontchannel = Allowance::over(parts.session.max_lifetime);
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
+        let sessions = Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?);
         Ok(Self {
             settings: parts.settings,
+            streams: Arc::new(Streams::new(sessions.clone(), clock.clone())),
             clock,
             routes: parts.routes,
             providers: Providers::new(parts.providers, metrics.clone())?,
             upstreams: Upstreams::new(parts.upstreams, scrubber.own_cookies())?,
             scrubber,
-            sessions: Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?),
+            sessions,
             logins: Logins::default(),
             renewals: Renewals::default(),
             frontchannel,
@@ -146,8 +152,9 @@ impl Gateway {
             Decision::Allow(permit) => {
                 visit.allowed();
                 let arrival = Arrival { origin: &origin, peer };
+                let lifeline = self.streams.lifeline(&permit, visit.session.take());
                 let stopwatch = Stopwatch::start();
-                let answer = self.upstreams.forward(scrubbed, permit, arrival).await;
+                let answer = self.upstreams.forward(scrubbed, permit, arrival, lifeline).await;
                 visit.upstream_took(stopwatch.elapsed());
                 Ok(answer?)
             }

@@ -262,6 +262,9 @@ fn upstream_error(error: &UpstreamError) -> Notice {
         .explained("What you sent is larger than this place takes."),
         UpstreamError::ClientGone => Notice::new(StatusCode::BAD_REQUEST, "incomplete", "The request broke off")
             .explained("The request ended before all of it had arrived."),
+        UpstreamError::Cut => Notice::new(StatusCode::FORBIDDEN, "session_over", "You are not signed in any more")
+            .explained("Your session ended before the application had answered.")
+            .offering(Action::Retry),
         UpstreamError::Identity(_) => {
             Notice::new(StatusCode::BAD_GATEWAY, "identity", "Your account cannot be described")
                 .explained("A value of your account cannot be passed on to the application safely.")

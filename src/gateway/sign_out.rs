@@ -88,11 +88,11 @@ impl Gateway {
         let Some(presented) = self.sessions.present(jar, origin, now).await? else {
             return Ok(None);
         };
-        let login = &presented.session.login;
+        let login = &presented.held.session.login;
         let whose = Whose::Subject(&login.subject);
-        self.sessions.end_of(&login.issuer, whose, now, now).await?;
+        self.sessions.end_all_of(&login.issuer, whose, now, now).await?;
         self.sessions.end(jar, origin, now).await?;
-        Ok(Some(presented.session))
+        Ok(Some(presented.held.session.clone()))
     }
 
     /// Gives the refresh token back, and says where the browser ends its session at the provider.

@@ -57,14 +57,14 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<Authentication, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
-        let session = match self.sessions.present(&jar, origin, now).await? {
+        let held = match self.sessions.present(&jar, origin, now).await? {
             Some(presented) => self.kept_fresh(presented, &jar, origin, visit, now).await?,
             None => None,
         };
-        let Some(session) = session else {
+        let Some(held) = held else {
             visit.cookies.extend(jar.delete_split());
             return Ok(Authentication::Anonymous);
         };
-        Ok(self.identified(&session, now))
+        Ok(self.identified(&held.session, now))
     }
 }

@@ -22,8 +22,9 @@ use moka::sync::Cache;
 pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
 pub use seal::{Context, KeyRing, SealingKey};
 use store::Record;
-pub use store::{Replaced, SessionStore, StoreError};
+pub use store::{Ended, Replaced, SessionStore, StoreError};
 pub use ticket::{Label, Ticket};
+use tokio::sync::broadcast;
 
 use crate::{
     identity::{ClaimNames, Identity, Proof},
@@ -52,13 +53,15 @@ pub struct Settings {
 }
 
 /// Where sessions are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum StoreSettings {
     /// In the browser, sealed.
     #[default]
     Cookie,
     /// In this process.
     Memory { max_bytes: u64 },
+    /// In Redis, shared by several gateways.
+    Redis(Box<RedisSettings>),
 }
 
 /// The `cookie` key of the `[session]` table.
@@ -121,7 +124,8 @@ impl Session {
         }
     }
 
-    fn seen(&self, now: Timestamp) -> Self {
+    /// The same session as seen now.
+    pub fn seen(&self, now: Timestamp) -> Self {
         Self {
             seen_at: now,
             identity: OnceLock::new(),
@@ -167,11 +171,17 @@ pub struct Sessions {
 
 #[derive(Clone, Debug)]
 struct Opened {
-    session: Arc<Session>,
-    place: Place,
+    held: Arc<Held>,
     by_old_key: bool,
     opened_at: Timestamp,
     bytes: u32,
+}
+
+/// A session, and where it is kept.
+#[derive(Debug)]
+pub struct Held {
+    pub session: Arc<Session>,
+    pub place: Place,
 }
 
 /// Where a session is kept.
@@ -185,6 +195,16 @@ pub enum Place {
     },
 }
 
+impl Place {
+    /// What the store calls the session.
+    pub fn id_in_store(&self) -> Option<&str> {
+        match self {
+            Self::Browser => None,
+            Self::Store { ticket, .. } => Some(&ticket.id),
+        }
+    }
+}
+
 const SESSION: &str = "session";
 /// Of opened sessions that are kept at hand.
 const OPENED_BYTES: u64 = 32 * 1024 * 1024;
@@ -193,8 +213,7 @@ const OPENED_LIFETIME: Duration = Duration::from_secs(300);
 /// A session as the browser brought it.
 #[derive(Debug)]
 pub struct Presented {
-    pub session: Arc<Session>,
-    pub place: Place,
+    pub held: Arc<Held>,
     /// Whether it should be kept anew: its idle time moved on, or its key is an old one.
     pub stale: bool,
 }
@@ -212,18 +231,19 @@ impl Sessions {
     /// `None` when the settings hold no key.
     pub fn new(settings: Settings) -> Option<Self> {
         let ring = KeyRing::new(&settings.keys)?;
-        let lifetime = match settings.store {
+        let lifetime = match &settings.store {
             StoreSettings::Cookie => OPENED_LIFETIME,
-            StoreSettings::Memory { .. } => settings.read_cache,
+            StoreSettings::Memory { .. } | StoreSettings::Redis(_) => settings.read_cache,
         };
         let opened = Cache::builder()
             .weigher(|_, opened: &Opened| opened.bytes)
             .max_capacity(OPENED_BYTES)
             .time_to_live(lifetime)
             .build();
-        let store: Arc<dyn SessionStore> = match settings.store {
+        let store: Arc<dyn SessionStore> = match &settings.store {
             StoreSettings::Cookie => Arc::new(MemoryStore::new(0)),
-            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(max_bytes)),
+            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
+            StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
         };
         Some(Self {
             index_keys: ring.index_keys(),
@@ -278,22 +298,18 @@ impl Sessions {
                 opened
             }
         };
-        let Opened {
-            session,
-            place,
-            by_old_key,
-            ..
-        } = opened;
-        if self.ends_at(&session) <= now || self.was_ended(&session, &place).await? {
+        let Opened { held, by_old_key, .. } = opened;
+        let Held { session, place } = &*held;
+        if self.ends_at(session) <= now || self.was_ended(session, place).await? {
             return Ok(None);
         }
         let stale = by_old_key || now.since(session.seen_at) >= self.restamp_after();
-        Ok(Some(Presented { session, place, stale }))
+        Ok(Some(Presented { held, stale }))
     }
 
     /// What a browser holds cannot change; what a store holds can, at any moment.
     fn is_fresh(&self, opened: &Opened, now: Timestamp) -> bool {
-        match opened.place {
+        match opened.held.place {
             Place::Browser => true,
             Place::Store { .. } => now.since(opened.opened_at) < self.settings.read_cache,
         }
@@ -305,17 +321,20 @@ impl Sessions {
     }
 
     async fn open(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Result<Option<Opened>, StoreError> {
-        match self.settings.store {
+        match &self.settings.store {
             StoreSettings::Cookie => Ok(self.open_sealed(name, tenant, text, now)),
-            StoreSettings::Memory { .. } => self.open_stored(name, tenant, text, now).await,
+            StoreSettings::Memory { .. } | StoreSettings::Redis(_) => self.open_stored(name, tenant, text, now).await,
         }
     }
 
     fn open_sealed(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Option<Opened> {
         let opened = self.ring.open(context(name, tenant), text)?;
-        Some(Opened {
+        let held = Held {
             session: Arc::new(stored::read(&opened.plaintext)?),
             place: Place::Browser,
+        };
+        Some(Opened {
+            held: held.into(),
             by_old_key: opened.by_old_key,
             opened_at: now,
             bytes: weight(text.len()),
@@ -334,8 +353,7 @@ impl Sessions {
         };
         let found = self.current(&ticket, tenant).await?;
         Ok(found.map(|(session, place)| Opened {
-            session,
-            place,
+            held: Held { session, place }.into(),
             by_old_key: ticket.by_old_key,
             opened_at: now,
             // They are kept for a second, so their number is bounded by what can be read in one.
@@ -406,9 +424,9 @@ impl Sessions {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<Vec<HeaderValue>, KeepError> {
-        let StoreSettings::Memory { .. } = self.settings.store else {
+        if matches!(self.settings.store, StoreSettings::Cookie) {
             return Ok(self.in_cookies(session, jar, origin, now)?);
-        };
+        }
         let (name, tenant) = (jar.name(""), self.tenant(origin));
         if let Some(old) = jar
             .joined()
@@ -460,15 +478,15 @@ impl Sessions {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<Option<Arc<Session>>, StoreError> {
-        let Some(Presented { session, place, .. }) = self.present(jar, origin, now).await? else {
+        let Some(Presented { held, .. }) = self.present(jar, origin, now).await? else {
             return Ok(None);
         };
-        self.end_at(&session, &place, now).await?;
+        self.end_at(&held.session, &held.place, now).await?;
         if let Some(text) = jar.joined() {
             self.opened
                 .invalidate(&self.fingerprint(&jar.name(""), &self.tenant(origin), &text));
         }
-        Ok(Some(session))
+        Ok(Some(held.session.clone()))
     }
 
     async fn end_at(&self, session: &Session, place: &Place, now: Timestamp) -> Result<(), StoreError> {
@@ -530,7 +548,7 @@ impl Sessions {
     }
 
     /// Under what a session is found by those who end it.
-    fn indices(&self, session: &Session) -> Vec<Fingerprint> {
+    pub fn indices(&self, session: &Session) -> Vec<Fingerprint> {
         let (issuer, subject) = (session.login.issuer.as_str(), session.login.subject.as_str());
         let sid = session.login.claims.text("sid").map(|sid| ["sid", issuer, sid]);
         let Some(key) = self.index_keys.first() else {
@@ -547,6 +565,26 @@ impl Sessions {
     fn all_indices(&self, parts: &[&str]) -> Vec<Fingerprint> {
         let parts: Vec<_> = parts.iter().map(|part| part.as_bytes()).collect();
         self.index_keys.iter().map(|key| key.of(&parts)).collect()
+    }
+
+    /// Tells of sessions as they end, on whatever replica.
+    pub fn endings(&self) -> broadcast::Receiver<Ended> {
+        self.store.endings()
+    }
+
+    /// When the session ends as far as anybody knows by now; `None` when it has ended.
+    ///
+    /// # Errors
+    /// When the store does not answer; nobody knows then.
+    pub async fn end_of(&self, held: &Held) -> Result<Option<Timestamp>, StoreError> {
+        match &held.place {
+            Place::Browser if self.was_ended(&held.session, &held.place).await? => Ok(None),
+            Place::Browser => Ok(Some(self.ends_at(&held.session))),
+            Place::Store { ticket, tenant, .. } => {
+                let found = self.current(ticket, tenant).await?;
+                Ok(found.map(|(session, _)| self.ends_at(&session)))
+            }
+        }
     }
 
     /// When the session is over if nothing more is heard of it.

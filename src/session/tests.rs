@@ -71,9 +71,10 @@ async fn what_is_kept_is_presented() {
     let sessions = Sessions::new(settings()).unwrap();
     let here = origin("wiki.example.com");
     let presented = kept_and_presented(&sessions, &here, &here, NOW).await.unwrap();
-    assert_eq!(presented.session.login.subject.as_str(), "ann");
+    assert_eq!(presented.held.session.login.subject.as_str(), "ann");
     assert!(
         presented
+            .held
             .session
             .login
             .refresh_token
@@ -147,8 +148,8 @@ async fn f_18_the_id_token_goes_first_when_room_is_short() {
         .await
         .unwrap()
         .unwrap();
-    assert!(presented.session.login.id_token.is_none());
-    assert_eq!(presented.session.login.claims, session.login.claims);
+    assert!(presented.held.session.login.id_token.is_none());
+    assert_eq!(presented.held.session.login.claims, session.login.claims);
 }
 
 #[tokio::test]
@@ -194,7 +195,7 @@ async fn a_stored_session_is_presented_by_its_ticket_and_ends_at_once() {
     assert_eq!(received.len(), 1, "a ticket is one cookie, whatever the session holds");
     let jar = sessions.jar(&here, &received);
     let presented = sessions.present(&jar, &here, NOW).await.unwrap().unwrap();
-    assert_eq!(presented.session.login.claims, session.login.claims);
+    assert_eq!(presented.held.session.login.claims, session.login.claims);
     assert!(sessions.end(&jar, &here, NOW).await.unwrap().is_some());
     assert!(sessions.present(&jar, &here, NOW).await.unwrap().is_none());
     assert!(sessions.end(&jar, &here, NOW).await.unwrap().is_none(), "quietly");
@@ -289,14 +290,20 @@ async fn n_112_sessions_end_by_the_session_at_the_provider_or_by_the_person() {
         let laptop = logged_in(&sessions, "s2", NOW).await;
 
         let other = Issuer::new("https://other.example.com");
-        sessions.end_of(&other, Whose::Subject(&ann), NOW, NOW).await.unwrap();
-        sessions.end_of(&issuer, Whose::Sid("ann"), NOW, NOW).await.unwrap();
+        sessions
+            .end_all_of(&other, Whose::Subject(&ann), NOW, NOW)
+            .await
+            .unwrap();
+        sessions.end_all_of(&issuer, Whose::Sid("ann"), NOW, NOW).await.unwrap();
         assert!(is_there(&sessions, &phone, NOW).await && is_there(&sessions, &laptop, NOW).await);
 
-        sessions.end_of(&issuer, Whose::Sid("s1"), NOW, NOW).await.unwrap();
+        sessions.end_all_of(&issuer, Whose::Sid("s1"), NOW, NOW).await.unwrap();
         assert!(!is_there(&sessions, &phone, NOW).await && is_there(&sessions, &laptop, NOW).await);
 
-        sessions.end_of(&issuer, Whose::Subject(&ann), NOW, NOW).await.unwrap();
+        sessions
+            .end_all_of(&issuer, Whose::Subject(&ann), NOW, NOW)
+            .await
+            .unwrap();
         assert!(!is_there(&sessions, &laptop, NOW).await);
         let later = NOW.plus(Duration::from_secs(1));
         let tablet = logged_in(&sessions, "s3", later).await;
@@ -310,7 +317,10 @@ async fn an_earlier_ending_brings_nothing_back() {
     let (issuer, ann) = (Issuer::new("https://id.example.com"), Subject::new("ann").unwrap());
     let phone = logged_in(&sessions, "s1", NOW).await;
     for at in [NOW, NOW.minus(Duration::from_secs(60))] {
-        sessions.end_of(&issuer, Whose::Subject(&ann), at, NOW).await.unwrap();
+        sessions
+            .end_all_of(&issuer, Whose::Subject(&ann), at, NOW)
+            .await
+            .unwrap();
         assert!(!is_there(&sessions, &phone, NOW).await);
     }
 }

@@ -18,6 +18,7 @@ mod redis;
 mod stalls;
 mod store_faults;
 mod stores;
+mod streams;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
 mod tls;

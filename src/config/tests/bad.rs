@@ -103,7 +103,7 @@ fn a_wrong_word_names_the_right_ones() {
     in_file(
         "[session]\nstore = §\"file\"",
         "cannot be \"file\"",
-        "write one of \"cookie\", \"memory\"",
+        "write one of \"cookie\", \"memory\", \"redis\"",
     );
     in_provider("id_token_algorithms = [§\"HS256\"]", "cannot be \"HS256\"", "S256\"");
     in_route(

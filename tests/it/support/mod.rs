@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod demo;
 pub mod house;
+pub mod lasting;
 pub mod process;
 pub mod programs;
 pub mod redis;

@@ -165,6 +165,8 @@ impl Standing {
 
     fn is_among(&self, ended: &Ended) -> bool {
         match ended {
+            // Which ones, nobody knows.
+            Ended::Unheard => false,
             Ended::Session(id) => self.held.place.id_in_store() == Some(&**id),
             Ended::Before { index, at } => {
                 let indices = self.indices.iter().flatten();

@@ -63,8 +63,8 @@ impl Watch {
             let Some(streams) = self.streams.upgrade() else { return };
             match heard {
                 None => look(&streams).await,
+                Some(Ok(Ended::Unheard) | Err(RecvError::Lagged(_))) => streams.doubt(),
                 Some(Ok(ended)) => streams.hear(&ended),
-                Some(Err(RecvError::Lagged(_))) => streams.doubt(),
                 Some(Err(RecvError::Closed)) => {
                     rounds.tick().await;
                     self.endings = streams.sessions.endings();

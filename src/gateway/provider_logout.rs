@@ -63,7 +63,7 @@ impl Gateway {
             Over::Person(subject) => Whose::Subject(subject),
         };
         let at = token.issued_at.plus(DOUBT);
-        Ok(self.sessions.end_all_of(issuer, whose, at, now).await?)
+        Ok(self.sessions.end_of(issuer, whose, at, now).await?)
     }
 
     /// Ends one session whose name the provider gave the browser (OIDC Front-Channel Logout §3).
@@ -78,7 +78,7 @@ impl Gateway {
             return Err(Error::TooManyLogouts);
         }
         let whose = Whose::Sid(&sid);
-        self.sessions.end_all_of(provider.issuer(), whose, now, now).await?;
+        self.sessions.end_of(provider.issuer(), whose, now, now).await?;
         Ok(page_in_frame(provider.issuer()))
     }
 }

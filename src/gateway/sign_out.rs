@@ -88,11 +88,12 @@ impl Gateway {
         let Some(presented) = self.sessions.present(jar, origin, now).await? else {
             return Ok(None);
         };
-        let login = &presented.held.session.login;
+        let session = presented.held.session.clone();
+        let login = &session.login;
         let whose = Whose::Subject(&login.subject);
-        self.sessions.end_all_of(&login.issuer, whose, now, now).await?;
+        self.sessions.end_of(&login.issuer, whose, now, now).await?;
         self.sessions.end(jar, origin, now).await?;
-        Ok(Some(presented.held.session.clone()))
+        Ok(Some(session))
     }
 
     /// Gives the refresh token back, and says where the browser ends its session at the provider.

@@ -80,7 +80,7 @@ async fn look(streams: &Streams) {
     let now = streams.clock.now();
     streams.cut_tokens(now);
     for held in streams.doubtful(now) {
-        match streams.sessions.end_of(&held).await {
+        match streams.sessions.lasts_until(&held).await {
             Ok(ends_at) => streams.settle(&held.session, ends_at, now),
             Err(error) => {
                 // It would not answer for the next one either; the next round asks again.

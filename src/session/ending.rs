@@ -23,7 +23,7 @@ impl Sessions {
     ///
     /// # Errors
     /// When the store does not answer; some may have ended by then, and doing it again does no harm.
-    pub async fn end_all_of(
+    pub async fn end_of(
         &self,
         issuer: &Issuer,
         whose: Whose<'_>,

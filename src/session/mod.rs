@@ -576,7 +576,7 @@ impl Sessions {
     ///
     /// # Errors
     /// When the store does not answer; nobody knows then.
-    pub async fn end_of(&self, held: &Held) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn lasts_until(&self, held: &Held) -> Result<Option<Timestamp>, StoreError> {
         match &held.place {
             Place::Browser if self.was_ended(&held.session, &held.place).await? => Ok(None),
             Place::Browser => Ok(Some(self.ends_at(&held.session))),

@@ -290,20 +290,14 @@ async fn n_112_sessions_end_by_the_session_at_the_provider_or_by_the_person() {
         let laptop = logged_in(&sessions, "s2", NOW).await;
 
         let other = Issuer::new("https://other.example.com");
-        sessions
-            .end_all_of(&other, Whose::Subject(&ann), NOW, NOW)
-            .await
-            .unwrap();
-        sessions.end_all_of(&issuer, Whose::Sid("ann"), NOW, NOW).await.unwrap();
+        sessions.end_of(&other, Whose::Subject(&ann), NOW, NOW).await.unwrap();
+        sessions.end_of(&issuer, Whose::Sid("ann"), NOW, NOW).await.unwrap();
         assert!(is_there(&sessions, &phone, NOW).await && is_there(&sessions, &laptop, NOW).await);
 
-        sessions.end_all_of(&issuer, Whose::Sid("s1"), NOW, NOW).await.unwrap();
+        sessions.end_of(&issuer, Whose::Sid("s1"), NOW, NOW).await.unwrap();
         assert!(!is_there(&sessions, &phone, NOW).await && is_there(&sessions, &laptop, NOW).await);
 
-        sessions
-            .end_all_of(&issuer, Whose::Subject(&ann), NOW, NOW)
-            .await
-            .unwrap();
+        sessions.end_of(&issuer, Whose::Subject(&ann), NOW, NOW).await.unwrap();
         assert!(!is_there(&sessions, &laptop, NOW).await);
         let later = NOW.plus(Duration::from_secs(1));
         let tablet = logged_in(&sessions, "s3", later).await;
@@ -317,10 +311,7 @@ async fn an_earlier_ending_brings_nothing_back() {
     let (issuer, ann) = (Issuer::new("https://id.example.com"), Subject::new("ann").unwrap());
     let phone = logged_in(&sessions, "s1", NOW).await;
     for at in [NOW, NOW.minus(Duration::from_secs(60))] {
-        sessions
-            .end_all_of(&issuer, Whose::Subject(&ann), at, NOW)
-            .await
-            .unwrap();
+        sessions.end_of(&issuer, Whose::Subject(&ann), at, NOW).await.unwrap();
         assert!(!is_there(&sessions, &phone, NOW).await);
     }
 }

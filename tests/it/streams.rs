@@ -107,6 +107,22 @@ async fn sign_out(store: &str) {
 }
 
 #[tokio::test]
+async fn n_112_a_logout_at_the_provider_closes_what_all_browsers_of_a_person_have_open() {
+    for store in ["cookie", "memory"] {
+        let house = house_keeping(store).await;
+        let (phone, laptop) = (logged_in(&house, "alice").await, logged_in(&house, "alice").await);
+        let mallory = logged_in(&house, "mallory").await;
+        let on_phone = Both::open(&house, &cookie(&phone)).await;
+        let on_laptop = Both::open(&house, &cookie(&laptop)).await;
+        let mut his = Both::open(&house, &cookie(&mallory)).await;
+        his.goes_on().await;
+        assert_eq!(house.provider.log_out("alice").await.unwrap(), [200]);
+        tokio::join!(on_phone.ends(), on_laptop.ends());
+        his.goes_on().await;
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_begins_after_its_session_has_ended_does_not_go_on() {
     let house = house().await;
     let mut alice = logged_in(&house, "alice").await;

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 pub struct Demo {
@@ -48,9 +49,12 @@ impl Drop for Demo {
     }
 }
 
+/// Never the same twice, so that two tests do not take each other's.
 fn four_free_ports() -> u16 {
-    for base in (20_000..30_000).step_by(4) {
-        let base = base + u16::try_from(std::process::id() % 1_000).unwrap() * 4 % 10_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() % 500).unwrap() * 20;
+    for _ in 0..2_500 {
+        let base = 20_000 + (own + NEXT.fetch_add(4, Ordering::Relaxed)) % 10_000;
         if (base..base + 4).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return base;
         }

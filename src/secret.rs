@@ -61,6 +61,12 @@ impl FingerprintKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, &random_bytes::<32>()))
     }
 
+    /// One that everybody makes alike who has the same key, and that says nothing about it.
+    pub fn derived(key: &[u8], purpose: &[u8]) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        Self(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, purpose).as_ref()))
+    }
+
     /// The fingerprint of a tuple: each part is preceded by its length, so that no two tuples share one.
     pub fn of(&self, parts: &[&[u8]]) -> Fingerprint {
         let mut context = hmac::Context::with_key(&self.0);
@@ -87,6 +93,11 @@ impl Fingerprint {
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(bytes);
         Self(fingerprint)
+    }
+
+    /// A fingerprint that another replica took.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     pub fn as_bytes(&self) -> &[u8; 32] {

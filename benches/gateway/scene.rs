@@ -157,6 +157,7 @@ async fn authorization_server(gateway: SocketAddr) -> AuthorizationServer {
         secret: Some(Secret::new("bench")),
         redirect_uris: vec![format!("http://{gateway}/oauth2/callback")],
         post_logout_redirect_uris: Vec::new(),
+        backchannel_logout_uri: None,
         audience: format!("http://{gateway}"),
         access_tokens: AccessTokenKind::Jwt,
         scopes: SCOPES.map(str::to_owned).to_vec(),

@@ -101,8 +101,11 @@ tables! {
     /// What is remembered about a login.
     struct Session {
         /// Where sessions are kept.
-        #[expect(dead_code, reason = "there is one store, and reading it has checked it")]
         store: Store,
+        /// How long a session that was read from the store is not read again.
+        read_cache: Duration,
+        memory: MemoryStore,
+        redis: RedisStore,
         /// Files with keys: the first seals, all open.
         key_files: NonEmpty<PathBuf>,
         /// How long a session lasts without a request.
@@ -112,6 +115,26 @@ tables! {
         /// How long before its end an access token is refreshed.
         refresh_before: Duration,
         cookie: Cookie,
+    }
+
+    /// Sessions in the memory of the process.
+    struct MemoryStore {
+        /// Of all sessions together.
+        max_bytes: Size<65_536, 1_099_511_627_776>,
+    }
+
+    /// Sessions in Redis.
+    struct RedisStore {
+        /// A file with the URL, passwords included.
+        url_file: PathBuf,
+        /// The name of an environment variable with the URL.
+        url_env: String,
+        /// Put before every key.
+        key_prefix: String,
+        /// How long a request waits for the store at most.
+        timeout: Timeout,
+        /// Certificate authorities, in PEM.
+        ca_file: PathBuf,
     }
 
     /// The session cookie.
@@ -259,9 +282,11 @@ tables! {
 pub(super) type Claims = Named<ClaimPath, NonEmpty<Value>>;
 
 /// Where sessions are kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Store {
     Cookie,
+    Memory,
+    Redis,
 }
 
 /// The word for how the client authenticates.
@@ -282,7 +307,7 @@ pub(super) enum Auth {
 
 words! {
     LogFormat { "json" => LogFormat::Json, "text" => LogFormat::Text, }
-    Store { "cookie" => Store::Cookie, }
+    Store { "cookie" => Store::Cookie, "memory" => Store::Memory, "redis" => Store::Redis, }
     SameSite { "lax" => SameSite::Lax, "strict" => SameSite::Strict, }
     ClientAuth {
         "client_secret_basic" => ClientAuth::SecretBasic,

@@ -17,6 +17,7 @@ mod route;
 mod server;
 mod session;
 mod shape;
+mod store;
 mod value;
 mod vocabulary;
 

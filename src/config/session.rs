@@ -8,6 +8,7 @@ use super::{
     measure::Timeout,
     read::{At, Field},
     report::Span,
+    store,
     value::CookieDomain,
 };
 use crate::session::{CookieSettings, SealingKey, Settings};
@@ -20,6 +21,7 @@ pub(super) fn settings(
     let here = table.at().unwrap_or_default();
     let table = table.or_default();
     let limits = lifetimes(&table, load);
+    let store = store::settings(here, &table, load);
     let ephemeral_keys = table.key_files.is_absent();
     let keys = match table.key_files {
         Field::Given(files) => keys(&files.value.0, load),
@@ -35,6 +37,8 @@ pub(super) fn settings(
         max_lifetime,
         refresh_before: table.refresh_before.or(Duration::from_secs(60)),
         cookie,
+        store: store?,
+        read_cache: table.read_cache.or(Duration::from_secs(1)),
     };
     Some((settings, domain))
 }

@@ -13,7 +13,6 @@ const RESERVED: &[&str] = &[
     "server.proxy_protocol",
     "server.tls",
     "log.audit_file",
-    "session.redis",
     "provider.*.private_key_file",
     "provider.*.assertion_file",
     "provider.*.tls",

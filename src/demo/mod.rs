@@ -123,6 +123,7 @@ fn guestbook(gateway: SocketAddr) -> Client {
         secret: Some(Secret::new("not-a-secret")),
         redirect_uris: vec![format!("http://{gateway}/oauth2/callback")],
         post_logout_redirect_uris: vec![format!("http://{gateway}/oauth2/sign_out")],
+        backchannel_logout_uri: Some(format!("http://{gateway}/oauth2/backchannel_logout")),
         audience: format!("http://{gateway}"),
         // They lie in the session's cookies, and an opaque one is short.
         access_tokens: AccessTokenKind::Opaque,
@@ -139,6 +140,7 @@ fn script(gateway: SocketAddr) -> Client {
         secret: Some(Secret::new("script")),
         redirect_uris: Vec::new(),
         post_logout_redirect_uris: Vec::new(),
+        backchannel_logout_uri: None,
         audience: format!("http://{gateway}"),
         access_tokens: AccessTokenKind::Jwt,
         scopes: vec!["entries.read".to_owned()],

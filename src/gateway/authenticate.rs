@@ -8,7 +8,7 @@ use crate::{
     policy::{Access, Admission, Authentication, Origin, Route},
     provider::BearerError,
     secret::Secret,
-    session::{CookieJar, Presented, Session},
+    session::{CookieJar, Held, Place, Presented, Session},
     time::Timestamp,
     upstream::headers::{Authorization, Credential},
 };
@@ -62,46 +62,63 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<Authentication, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
-        let Some(presented) = self.sessions.present(&jar, origin, now) else {
+        let Some(presented) = self.sessions.present(&jar, origin, now).await? else {
             visit.cookies.extend(jar.delete_split());
             return Ok(Authentication::Anonymous);
         };
         // Logged in elsewhere: that session is still good for the routes of its provider.
-        if !admission.providers.contains(&presented.session.login.provider) {
+        if !admission.providers.contains(&presented.held.session.login.provider) {
             return Ok(Authentication::Anonymous);
         }
-        let Some(session) = self.kept_fresh(presented, &jar, origin, visit, now).await? else {
+        let Some(held) = self.kept_fresh(presented, &jar, origin, visit, now).await? else {
             visit.cookies.extend(jar.delete_split());
             return Ok(Authentication::Anonymous);
         };
-        Ok(self.identified(&session, now))
+        self.streams.extend(&held.session);
+        let authentication = self.identified(&held.session, now);
+        visit.session = Some(held);
+        Ok(authentication)
     }
 
     /// The session with an access token that is good for a while; `None` when the provider ended it.
-    async fn kept_fresh(
+    pub(super) async fn kept_fresh(
         &self,
         presented: Presented,
         jar: &CookieJar<'_>,
         origin: &Origin,
         visit: &mut Visit<'_>,
         now: Timestamp,
-    ) -> Result<Option<Arc<Session>>, Error> {
-        let Presented { session, stale } = presented;
-        let (session, changed) = match self.renewed_if_due(&session, now).await {
-            None => (session, stale),
-            Some(Renewal::Renewed(login)) => (Arc::new(session.renewed(login, now)), true),
-            Some(Renewal::Ended) => return Ok(None),
+    ) -> Result<Option<Arc<Held>>, Error> {
+        let Presented { held, stale } = presented;
+        let Held { session, place } = &*held;
+        let (held, changed) = match self.renewed_if_due(session, place, now).await {
+            None => (held, stale),
+            Some(Renewal::Renewed(login, place)) => {
+                let unkept = matches!(place, Place::Browser);
+                let session = session.renewed(login, now).into();
+                (Arc::new(Held { session, place }), unkept)
+            }
+            Some(Renewal::Ended) => {
+                self.streams.end(&session.id);
+                return Ok(None);
+            }
             // The old access token is good for a little longer: nobody has to notice.
-            Some(Renewal::Failed(_)) if now < session.login.access_expires_at => (session, stale),
+            Some(Renewal::Failed(_) | Renewal::Unknown(_)) if now < session.login.access_expires_at => (held, stale),
             Some(Renewal::Failed(error)) => return Err(Error::Provider(error)),
+            Some(Renewal::Unknown(error)) => return Err(Error::Store(error)),
         };
-        if changed {
-            visit.cookies.extend(self.sessions.keep(&session, jar, origin, now)?);
+        if !changed {
+            return Ok(Some(held));
         }
-        Ok(Some(session))
+        let place = held.place.clone();
+        let session = held.session.seen(now).into();
+        let held = Held { session, place };
+        let cookies = self.sessions.keep(&held.session, &held.place, jar, origin, now).await?;
+        visit.cookies.extend(cookies);
+        Ok(Some(held.into()))
     }
 
-    async fn renewed_if_due(&self, session: &Session, now: Timestamp) -> Option<Renewal> {
+    async fn renewed_if_due(&self, session: &Session, place: &Place, now: Timestamp) -> Option<Renewal> {
         session.login.refresh_token.as_ref()?;
         let due = session
             .login
@@ -111,10 +128,11 @@ impl Gateway {
             return None;
         }
         let provider = self.providers.by_id(&session.login.provider)?;
-        Some(self.renewals.renew(provider, session, now).await)
+        let renewal = self.renewals.renew(&self.sessions, provider, session, place, now);
+        Some(renewal.await)
     }
 
-    fn identified(&self, session: &Session, now: Timestamp) -> Authentication {
+    pub(super) fn identified(&self, session: &Session, now: Timestamp) -> Authentication {
         let Some(provider) = self.providers.by_id(&session.login.provider) else {
             return Authentication::Anonymous;
         };

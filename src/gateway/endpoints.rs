@@ -2,12 +2,10 @@
 
 use http::{Method, Request, Response, header};
 
-use super::{Error, Gateway, RequestFacts, Visit, facts_of, pages::Chooser, respond};
+use super::{Error, Gateway, RequestFacts, Visit, facts_of, pages::Chooser};
 use crate::{
     identity::ProviderId,
-    policy::{Access, Client, Initiator, Lookup, Origin},
-    secret::random_text,
-    session::Session,
+    policy::{Access, Lookup, Origin},
     time::Timestamp,
     upstream::{
         body::Body,
@@ -25,8 +23,14 @@ pub(super) enum Endpoint {
     Callback,
     /// The page that asks which provider.
     SignIn,
-    /// Ends the session, here and at the provider.
+    /// Ends the session, here and at the provider; `?everywhere`: all of this person here.
     SignOut,
+    /// The provider tells that sessions are over.
+    BackchannelLogout,
+    /// The provider lets a browser tell that its session is over.
+    FrontchannelLogout,
+    /// Who is logged in, for an application that runs in the browser.
+    Userinfo,
 }
 
 impl Endpoint {
@@ -36,23 +40,27 @@ impl Endpoint {
             "callback" => Some(Self::Callback),
             "sign_in" => Some(Self::SignIn),
             "sign_out" => Some(Self::SignOut),
+            "backchannel_logout" => Some(Self::BackchannelLogout),
+            "frontchannel_logout" => Some(Self::FrontchannelLogout),
+            "userinfo" => Some(Self::Userinfo),
             _ => None,
         }
     }
 
     fn takes(self, method: &Method) -> bool {
-        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let head_as_well = matches!(self, Self::Start | Self::SignIn | Self::SignOut);
+        self.methods().contains(method) || (*method == Method::HEAD && head_as_well)
+    }
+
+    /// A HEAD must not use up the code that a GET is to redeem, nor end what a GET is to end.
+    fn methods(self) -> &'static [Method] {
         match self {
-            Self::Start | Self::SignIn => reads,
-            // A HEAD must not use up the code that a GET is to redeem.
-            Self::Callback => *method == Method::GET,
-            Self::SignOut => reads || *method == Method::POST,
+            Self::Start | Self::SignIn | Self::Callback | Self::FrontchannelLogout | Self::Userinfo => &[Method::GET],
+            Self::SignOut => &[Method::GET, Method::POST],
+            Self::BackchannelLogout => &[Method::POST],
         }
     }
 }
-
-const LOGOUT: &str = "logout";
-const LOGOUT_LIFETIME: std::time::Duration = std::time::Duration::from_secs(600);
 
 impl Gateway {
     /// The endpoint at a path; `None` for a path that is not reserved.
@@ -68,7 +76,7 @@ impl Gateway {
     pub(super) async fn serve(
         &self,
         endpoint: Endpoint,
-        request: &Scrubbed,
+        request: Scrubbed,
         credential: &Credential,
         origin: &Origin,
         visit: &mut Visit<'_>,
@@ -76,17 +84,17 @@ impl Gateway {
     ) -> Result<Response<Body>, Error> {
         visit.decision = "endpoint";
         if !endpoint.takes(&request.parts().method) {
-            return Err(Error::MethodNotAllowed(match endpoint {
-                Endpoint::SignOut => vec![Method::GET, Method::POST],
-                Endpoint::Start | Endpoint::Callback | Endpoint::SignIn => vec![Method::GET],
-            }));
+            return Err(Error::MethodNotAllowed(endpoint.methods().to_vec()));
         }
         let query = request.target().query().unwrap_or("");
         match endpoint {
-            Endpoint::Start => self.start(query, request, credential, origin, visit, now).await,
+            Endpoint::Start => self.start(query, &request, credential, origin, visit, now).await,
             Endpoint::Callback => self.finish_login(query, credential, origin, visit, now).await,
-            Endpoint::SignIn => self.sign_in(query, request, visit),
-            Endpoint::SignOut => self.sign_out(query, request, credential, origin, visit, now).await,
+            Endpoint::SignIn => self.sign_in(query, &request, visit),
+            Endpoint::SignOut => self.sign_out(query, &request, credential, origin, visit, now).await,
+            Endpoint::BackchannelLogout => self.backchannel_logout(request, visit, now).await,
+            Endpoint::FrontchannelLogout => self.frontchannel_logout(query, now).await,
+            Endpoint::Userinfo => self.userinfo(credential, origin, visit, now).await,
         }
     }
 
@@ -139,75 +147,6 @@ impl Gateway {
         Ok(self.pages.chooser(&chooser, &visit.id()))
     }
 
-    /// Local session first, then the provider's (OIDC RP-Initiated Logout §2).
-    async fn sign_out(
-        &self,
-        query: &str,
-        request: &Scrubbed,
-        credential: &Credential,
-        origin: &Origin,
-        visit: &mut Visit<'_>,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Error> {
-        let jar = self.sessions.jar(origin, &credential.cookies);
-        if let Some(state) = parameter(query, "state")?
-            && jar.value(LOGOUT) == Some(&state)
-        {
-            visit.cookies.extend(jar.delete(LOGOUT));
-            return Ok(self.pages.signed_out(&visit.id()));
-        }
-        match self.may_sign_out(request, visit) {
-            MaySignOut::Yes => {}
-            MaySignOut::AfterAsking => return Ok(self.pages.confirm_sign_out(&self.sign_out_path(), &visit.id())),
-            MaySignOut::No => return Err(Error::ForeignSignOut),
-        }
-        let session = self
-            .sessions
-            .present(&jar, origin, now)
-            .map(|presented| presented.session);
-        visit.cookies.extend(jar.delete_split());
-        let state = random_text::<16>();
-        let elsewhere = match &session {
-            Some(session) => self.provider_sign_out(session, origin, &state, now).await,
-            None => None,
-        };
-        if visit.reader.client != Client::Navigation {
-            return Ok(respond::empty(http::StatusCode::NO_CONTENT));
-        }
-        if let Some(location) = elsewhere {
-            visit.cookies.extend(jar.set(LOGOUT, &state, LOGOUT_LIFETIME));
-            return Ok(respond::redirect(&location));
-        }
-        Ok(self.pages.signed_out(&visit.id()))
-    }
-
-    async fn provider_sign_out(
-        &self,
-        session: &Session,
-        origin: &Origin,
-        state: &str,
-        now: Timestamp,
-    ) -> Option<String> {
-        let provider = self.providers.by_id(&session.login.provider)?;
-        let back = self.absolute(origin, "sign_out");
-        provider
-            .end_session_url(session.login.id_token.as_ref(), &back, state, now)
-            .await
-    }
-
-    /// A page of another site can send a browser here, but not sign anybody out (N-107).
-    fn may_sign_out(&self, request: &Scrubbed, visit: &Visit<'_>) -> MaySignOut {
-        let headers = &request.parts().headers;
-        let says_so = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN);
-        let posted = request.parts().method == Method::POST;
-        match (visit.reader.initiator, posted) {
-            (Initiator::OwnSite, true) => MaySignOut::Yes,
-            (Initiator::OwnSite, false) if says_so => MaySignOut::Yes,
-            (Initiator::OwnSite | Initiator::ForeignSite, false) => MaySignOut::AfterAsking,
-            (Initiator::ForeignSite, true) => MaySignOut::No,
-        }
-    }
-
     /// The path and query that `rd` names, written anew by the one parser that also reads requests (I16).
     fn way_back(&self, query: &str, request: &Scrubbed) -> Result<String, Error> {
         let Some(rd) = parameter(query, "rd")? else {
@@ -254,21 +193,10 @@ impl Gateway {
             .finish();
         format!("{}/sign_in?{query}", self.settings.auth_prefix)
     }
-
-    fn sign_out_path(&self) -> String {
-        format!("{}/sign_out", self.settings.auth_prefix)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MaySignOut {
-    Yes,
-    AfterAsking,
-    No,
 }
 
 /// A parameter that stands at most once.
-fn parameter(query: &str, name: &'static str) -> Result<Option<String>, Error> {
+pub(super) fn parameter(query: &str, name: &'static str) -> Result<Option<String>, Error> {
     let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
     let value = values.next().map(|(_, value)| value.into_owned());
     match values.next() {

@@ -5,7 +5,7 @@ use http::Method;
 use crate::{
     oauth::authorization::AuthorizationError,
     provider::ProviderError,
-    session::TooLarge,
+    session::{KeepError, StoreError, TooLarge},
     upstream::{UpstreamError, target::AmbiguousTarget},
 };
 
@@ -37,10 +37,15 @@ pub enum Error {
     #[error("logged in again and again without arriving")]
     LoginLoop,
     #[error(transparent)]
-    SessionTooLarge(#[from] TooLarge),
+    SessionTooLarge(TooLarge),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A page of another site tried to sign somebody out.
     #[error("a page of another site asked to sign out")]
     ForeignSignOut,
+    /// Strangers ended so many sessions that one more could push out an ending that counts.
+    #[error("too many front-channel logouts")]
+    TooManyLogouts,
     #[error(transparent)]
     Provider(#[from] ProviderError),
     #[error("the upstream {0}")]
@@ -48,6 +53,15 @@ pub enum Error {
     /// Sealing failed: the cryptography refused to work.
     #[error("could not seal a cookie")]
     Seal,
+}
+
+impl From<KeepError> for Error {
+    fn from(error: KeepError) -> Self {
+        match error {
+            KeepError::TooLarge(error) => Self::SessionTooLarge(error),
+            KeepError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// Why a gateway cannot be made of its settings.

@@ -134,7 +134,9 @@ impl Gateway {
         let return_to = grant.return_to().to_owned();
         let login = provider.redeem(grant, now).await?;
         let session = Session::begin(login, now);
-        visit.cookies.extend(self.sessions.keep(&session, &jar, origin, now)?);
+        visit
+            .cookies
+            .extend(self.sessions.begin(&session, &jar, origin, now).await?);
         let tried = tries(&jar).saturating_add(1).to_string();
         visit.cookies.extend(jar.set(TRIES, &tried, LOOP_WINDOW));
         match self.sessions.settings().cookie.same_site {

@@ -5,11 +5,16 @@ mod endpoints;
 mod error;
 mod login;
 mod pages;
+mod provider_logout;
 mod reader;
 mod renew;
 mod respond;
 pub mod settings;
+mod sign_out;
+mod streams;
+mod userinfo;
 mod visit;
+mod watcher;
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -34,8 +39,10 @@ use crate::{
 };
 use login::Logins;
 use pages::Pages;
+use provider_logout::Allowance;
 use reader::Reader;
 use renew::Renewals;
+use streams::Streams;
 use visit::{Ids, Visit};
 
 /// A request that passed so many gateways like this one passes the same one again and again.
@@ -61,9 +68,11 @@ pub struct Gateway {
     scrubber: Scrubber,
     providers: Providers,
     upstreams: Upstreams,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     logins: Logins,
     renewals: Renewals,
+    streams: Arc<Streams>,
+    frontchannel: Allowance,
     pages: Pages,
     metrics: Arc<Metrics>,
     ids: Ids,
@@ -78,17 +87,21 @@ impl fmt::Debug for Gateway {
 impl Gateway {
     pub fn new(parts: Parts, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         let scrubber = Scrubber::new(parts.scrub);
+        let frontchannel = Allowance::over(parts.session.max_lifetime);
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
+        let sessions = Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?);
         Ok(Self {
             settings: parts.settings,
+            streams: Arc::new(Streams::new(sessions.clone(), clock.clone())),
             clock,
             routes: parts.routes,
             providers: Providers::new(parts.providers, metrics.clone())?,
             upstreams: Upstreams::new(parts.upstreams, scrubber.own_cookies())?,
             scrubber,
-            sessions: Sessions::new(parts.session).ok_or(StartError::NoKey)?,
+            sessions,
             logins: Logins::default(),
             renewals: Renewals::default(),
+            frontchannel,
             pages,
             metrics,
             ids: Ids::default(),
@@ -124,7 +137,7 @@ impl Gateway {
         let (scrubbed, credential) = self.scrubber.scrub(Request::from_parts(parts, body), target, peer);
 
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
-            let answer = self.serve(endpoint?, &scrubbed, &credential, &origin, visit, now);
+            let answer = self.serve(endpoint?, scrubbed, &credential, &origin, visit, now);
             return Box::pin(answer).await;
         }
         if scrubbed.hops() > MAX_HOPS {
@@ -139,8 +152,9 @@ impl Gateway {
             Decision::Allow(permit) => {
                 visit.allowed();
                 let arrival = Arrival { origin: &origin, peer };
+                let lifeline = self.streams.lifeline(&permit, visit.session.take());
                 let stopwatch = Stopwatch::start();
-                let answer = self.upstreams.forward(scrubbed, permit, arrival).await;
+                let answer = self.upstreams.forward(scrubbed, permit, arrival, lifeline).await;
                 visit.upstream_took(stopwatch.elapsed());
                 Ok(answer?)
             }

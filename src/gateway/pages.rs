@@ -19,6 +19,15 @@ pub(super) struct Chooser {
     pub(super) choices: Vec<(String, String)>,
 }
 
+/// Which sessions of a person a sign-out ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// The one of this browser.
+    Here,
+    /// All of them.
+    Everywhere,
+}
+
 #[derive(Debug)]
 pub(super) struct Pages {
     templates: Environment<'static>,
@@ -69,16 +78,31 @@ impl Pages {
         )
     }
 
-    pub(super) fn confirm_sign_out(&self, path: &str, reference: &str) -> Response<Body> {
-        let title = "Do you want to sign out?";
-        self.page("sign_out.html", context! { title, path, reference })
+    pub(super) fn confirm_sign_out(&self, extent: Extent, path: &str, reference: &str) -> Response<Body> {
+        let (title, explanation) = match extent {
+            Extent::Here => (
+                "Do you want to sign out?",
+                "Something asked your browser to sign you out here.",
+            ),
+            Extent::Everywhere => (
+                "Do you want to sign out everywhere?",
+                "This ends your sessions here, and those in all other browsers.",
+            ),
+        };
+        self.page("sign_out.html", context! { title, explanation, path, reference })
     }
 
-    pub(super) fn signed_out(&self, reference: &str) -> Response<Body> {
-        let explanation = "You are signed out. It is safe to close this window.";
+    pub(super) fn signed_out(&self, extent: Extent, reference: &str) -> Response<Body> {
+        let (title, explanation) = match extent {
+            Extent::Here => ("Signed out", "You are signed out. It is safe to close this window."),
+            Extent::Everywhere => (
+                "Signed out everywhere",
+                "You are signed out, here and in all other browsers. It is safe to close this window.",
+            ),
+        };
         self.page(
             "notice.html",
-            context! { title => "Signed out", explanation, action => "home", reference },
+            context! { title, explanation, action => "home", reference },
         )
     }
 

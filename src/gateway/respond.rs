@@ -183,8 +183,21 @@ fn notice_of(error: &Error) -> Notice {
             "What the identity provider tells about your account does not fit into the browser's cookies. \
                      Whoever runs this site can ask the provider for fewer groups or claims.",
         ),
+        Error::Store(_) => Notice::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Nobody can say who you are",
+        )
+        .explained(
+            "The place where logins are remembered does not answer. You have not been logged out; try again soon.",
+        )
+        .offering(Action::Retry)
+        .with(header::RETRY_AFTER, &RETRY_AFTER.as_secs().to_string()),
         Error::ForeignSignOut => Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
             .explained("A page of another site tried to sign you out. You are still signed in."),
+        Error::TooManyLogouts => Notice::new(StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many at once")
+            .explained("More sessions are being ended than can be remembered. Try again in a minute.")
+            .with(header::RETRY_AFTER, "60"),
         Error::Provider(error) => provider_error(error),
         Error::Upstream(error) => upstream_error(error),
         Error::Seal => Notice::new(
@@ -249,6 +262,9 @@ fn upstream_error(error: &UpstreamError) -> Notice {
         .explained("What you sent is larger than this place takes."),
         UpstreamError::ClientGone => Notice::new(StatusCode::BAD_REQUEST, "incomplete", "The request broke off")
             .explained("The request ended before all of it had arrived."),
+        UpstreamError::Cut => Notice::new(StatusCode::FORBIDDEN, "session_over", "You are not signed in any more")
+            .explained("Your session ended before the application had answered.")
+            .offering(Action::Retry),
         UpstreamError::Identity(_) => {
             Notice::new(StatusCode::BAD_GATEWAY, "identity", "Your account cannot be described")
                 .explained("A value of your account cannot be passed on to the application safely.")
@@ -367,5 +383,15 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// A JSON document that nobody may keep.
+pub(super) fn json(status: StatusCode, document: &serde_json::Value) -> Response<Body> {
+    let mut response = empty(status);
+    *response.body_mut() = Body::from(document.to_string());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

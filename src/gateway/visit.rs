@@ -17,6 +17,7 @@ use crate::{
     identity::{Identity, Proof},
     policy::{Authentication, Route, RouteId, Routes},
     secret::{self, random_bytes},
+    session::Held,
     telemetry::{self, AccessRecord, Metrics, Stopwatch},
     upstream::{body::Body, target::Target},
 };
@@ -65,6 +66,8 @@ pub(super) struct Visit<'a> {
     pub(super) reader: Reader,
     /// Set on the answer, whatever it becomes.
     pub(super) cookies: Vec<HeaderValue>,
+    /// What the person was let in with, if it is a session.
+    pub(super) session: Option<Arc<Held>>,
     /// `allow`, `login`, `challenge`, `deny`, `endpoint` or `error`.
     pub(super) decision: &'static str,
     pub(super) reason: Option<String>,
@@ -97,6 +100,7 @@ impl<'a> Visit<'a> {
             id,
             reader: Reader::default(),
             cookies: Vec::new(),
+            session: None,
             decision: "error",
             reason: None,
             method: request.method().clone(),

@@ -18,6 +18,7 @@ pub struct Metadata {
     pub token_endpoint: Option<Uri>,
     pub userinfo_endpoint: Option<Uri>,
     pub introspection_endpoint: Option<Uri>,
+    pub revocation_endpoint: Option<Uri>,
     pub end_session_endpoint: Option<Url>,
     pub jwks_uri: Option<Uri>,
     /// Every authorization response carries `iss` (RFC 9207 §3).
@@ -62,6 +63,7 @@ impl Metadata {
             token_endpoint: uri(url("token_endpoint")?),
             userinfo_endpoint: uri(url("userinfo_endpoint")?),
             introspection_endpoint: uri(url("introspection_endpoint")?),
+            revocation_endpoint: uri(url("revocation_endpoint")?),
             end_session_endpoint: url("end_session_endpoint")?,
             jwks_uri: uri(url("jwks_uri")?),
             response_names_issuer: document.member("authorization_response_iss_parameter_supported")

@@ -10,7 +10,9 @@ pub mod introspection;
 pub mod jwks;
 pub mod jwt;
 pub mod logout;
+pub mod logout_token;
 mod registered;
+pub mod revocation;
 pub mod token;
 pub mod userinfo;
 

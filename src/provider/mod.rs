@@ -2,6 +2,7 @@
 
 mod bearer;
 mod kept;
+mod logout;
 pub mod settings;
 pub mod transport;
 
@@ -10,6 +11,7 @@ use std::{fmt::Display, sync::Arc};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 
+pub use self::logout::LogoutError;
 pub use self::settings::{BearerKind, BearerSettings, CallLimits, EndpointOverrides, Settings, UseUserinfo};
 use self::{
     bearer::Bearer,
@@ -25,11 +27,10 @@ use crate::{
         id_token,
         jwks::KeySet,
         jwt::{self, Algorithm, Unverified},
-        logout,
         token::{self, Login, TokenResponse},
         userinfo,
     },
-    secret::{FingerprintKey, Secret},
+    secret::FingerprintKey,
     telemetry::Metrics,
     time::Timestamp,
 };
@@ -173,6 +174,7 @@ struct Endpoints {
     token: Option<Uri>,
     userinfo: Option<Uri>,
     introspection: Option<Uri>,
+    revocation: Option<Uri>,
     end_session: Option<url::Url>,
     jwks: Option<Uri>,
 }
@@ -185,6 +187,7 @@ impl Endpoints {
             token: discovery::uri(url(&overrides.token)),
             userinfo: discovery::uri(url(&overrides.userinfo)),
             introspection: discovery::uri(url(&overrides.introspection)),
+            revocation: discovery::uri(url(&overrides.revocation)),
             end_session: url(&overrides.end_session),
             jwks: discovery::uri(url(&overrides.jwks_uri)),
         }
@@ -309,24 +312,6 @@ impl Provider {
             tracing::warn!(provider = %self.id(), %error, "the ID token of a refresh is not good");
             self.refused(OTHER_LOGIN)
         })
-    }
-
-    /// Where the browser goes to end its session at the provider; `None` where the provider offers no such page or
-    /// cannot be reached: signing out here never depends on it (OIDC RP-Initiated Logout §2).
-    pub async fn end_session_url(
-        self: &Arc<Self>,
-        id_token_hint: Option<&Secret>,
-        post_logout_redirect_uri: &str,
-        state: &str,
-        now: Timestamp,
-    ) -> Option<String> {
-        let client_id = &self.settings.client.client_id;
-        let at = |endpoint| logout::url(endpoint, client_id, id_token_hint, post_logout_redirect_uri, state);
-        if let Some(endpoint) = &self.endpoints.end_session {
-            return Some(at(endpoint));
-        }
-        let metadata = self.metadata(now).await.ok()?;
-        metadata.end_session_endpoint.as_ref().map(at)
     }
 
     /// With what userinfo adds, where something is missing or the file asks for it.

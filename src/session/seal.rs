@@ -6,7 +6,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::secret::{Secret, random_bytes};
+use crate::secret::{FingerprintKey, Secret, random_bytes};
 
 const VERSION: u8 = 1;
 const KEY_ID_LENGTH: usize = 4;
@@ -83,6 +83,14 @@ impl KeyRing {
     pub fn new(keys: &[SealingKey]) -> Option<Self> {
         let ring: Vec<_> = keys.iter().filter_map(RingKey::new).collect();
         (!ring.is_empty() && ring.len() == keys.len()).then_some(Self(ring))
+    }
+
+    /// For each key, one that turns names into what only those who have the key can find again.
+    pub(super) fn index_keys(&self) -> Vec<FingerprintKey> {
+        self.0
+            .iter()
+            .map(|key| FingerprintKey::derived(&key.bytes, b"vestibule index"))
+            .collect()
     }
 
     /// Seals into base64url text: version, key id, salt and ciphertext with its tag.

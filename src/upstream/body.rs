@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::pool::Lease;
+use super::{lifeline::Lifeline, pool::Lease};
 
 /// The body of every response that leaves the gateway.
 #[derive(Debug)]
@@ -37,6 +37,9 @@ pub enum BodyError {
     Idle,
     #[error("it is longer than allowed")]
     TooLarge,
+    /// The session or the token that it was opened with is over.
+    #[error("whoever asked for it may not have it any more")]
+    Cut,
 }
 
 impl Body {
@@ -91,14 +94,17 @@ pub struct Streamed {
     incoming: Incoming,
     lease: Option<Lease>,
     patience: Patience,
+    /// Of an answer to somebody in particular.
+    lifeline: Option<Lifeline>,
 }
 
 impl Streamed {
-    pub(super) fn new(incoming: Incoming, lease: Lease, patience: Patience) -> Self {
+    pub(super) fn new(incoming: Incoming, lease: Lease, patience: Patience, lifeline: Option<Lifeline>) -> Self {
         let mut streamed = Self {
             incoming,
             lease: Some(lease),
             patience,
+            lifeline,
         };
         if http_body::Body::is_end_stream(&streamed.incoming) {
             streamed.give_back();
@@ -108,6 +114,12 @@ impl Streamed {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
         let frame = next_data(&mut self.incoming, &mut self.patience, cx);
+        if let Some(lifeline) = &mut self.lifeline
+            && (frame.is_pending() || lifeline.is_noted())
+            && lifeline.poll_cut(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
         let ended = match &frame {
             Poll::Ready(None) => true,
             Poll::Ready(Some(Ok(_))) => http_body::Body::is_end_stream(&self.incoming),

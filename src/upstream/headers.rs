@@ -214,6 +214,11 @@ impl Scrubbed {
         &self.parts
     }
 
+    /// For an endpoint of the gateway itself.
+    pub fn into_body(self) -> Incoming {
+        self.body
+    }
+
     /// How many gateways like this one it has passed (RFC 9110 §7.6.3).
     pub fn hops(&self) -> usize {
         forwarded::hops(&self.parts.headers)

@@ -3,6 +3,7 @@
 pub mod body;
 mod forwarded;
 pub mod headers;
+pub mod lifeline;
 mod pool;
 pub mod target;
 mod template;
@@ -17,7 +18,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     policy::{Origin, Permit},
@@ -25,6 +26,7 @@ use crate::{
 };
 use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
 use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_all, remove_nominated};
+use lifeline::Lifeline;
 use pool::{Lease, Pool};
 
 /// Where a route's requests go, and how.
@@ -113,6 +115,9 @@ pub enum UpstreamError {
     /// A claim that must be told the application cannot be written as a header.
     #[error("the identity cannot be written into {0}")]
     Identity(HeaderName),
+    /// The session or the token ended before there was an answer.
+    #[error("thought for longer than the session or the token was good")]
+    Cut,
 }
 
 /// All upstreams; the one of a route stands at its `RouteId`.
@@ -155,7 +160,8 @@ impl Upstreams {
         Ok(Self { upstreams, own_cookies })
     }
 
-    /// Sends the request on, as whom the permit says. A WebSocket is spliced after the upstream's 101.
+    /// Sends the request on, as whom the permit says. A WebSocket is spliced after the upstream's 101. What lasts ends
+    /// when its lifeline is cut.
     ///
     /// # Errors
     /// When there is no answer, or none that can be passed on.
@@ -164,6 +170,7 @@ impl Upstreams {
         request: Scrubbed,
         permit: Permit,
         arrival: Arrival<'_>,
+        mut lifeline: Option<Lifeline>,
     ) -> Result<Response<Body>, UpstreamError> {
         let upstream = self.upstreams.get(permit.route().index());
         let upstream = upstream.ok_or_else(|| UpstreamError::Unreachable("the route has no upstream".into()))?;
@@ -177,14 +184,15 @@ impl Upstreams {
             return Ok(Response::new(Body::empty()));
         }
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, &arrival)?;
-        let (response, lease) = upstream.exchange(request, progress.as_deref()).await?;
+        let answer = upstream.exchange(request, progress.as_deref(), lifeline.as_mut());
+        let (response, lease) = answer.await?;
         let mut response = match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade)?,
+            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, lifeline)?,
             _ => {
                 let patience = Patience::new(upstream.settings.timeouts.idle, deadline);
                 let (mut parts, body) = response.into_parts();
                 clean(&mut parts.headers);
-                Response::from_parts(parts, Body::Streamed(Streamed::new(body, lease, patience)))
+                Response::from_parts(parts, Body::Streamed(Streamed::new(body, lease, patience, lifeline)))
             }
         };
         self.keep_own_cookies(response.headers_mut());
@@ -248,7 +256,7 @@ impl Upstream {
         let (body, progress) =
             RequestBody::of(body, self.settings.bodies.bytes, patience).map_err(|error| match error {
                 BodyError::TooLarge => UpstreamError::BodyTooLarge,
-                BodyError::Broken(_) | BodyError::Idle => UpstreamError::ClientGone,
+                BodyError::Broken(_) | BodyError::Idle | BodyError::Cut => UpstreamError::ClientGone,
             })?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
@@ -290,13 +298,14 @@ impl Upstream {
         &self,
         request: Request<RequestBody>,
         progress: Option<&Progress>,
+        mut lifeline: Option<&mut Lifeline>,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let connect = self.settings.timeouts.connect;
         let mut lease = self.pool.lease(connect).await?;
         let mut request = request;
         loop {
             let answer = pin!(lease.sender.try_send_request(request));
-            match self.in_time(answer, progress).await? {
+            match self.in_time(answer, progress, lifeline.as_deref_mut()).await? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut error) => {
                     let unsent = error.take_message().filter(|_| lease.used);
@@ -312,22 +321,30 @@ impl Upstream {
         &self,
         mut answer: Pin<&mut impl Future<Output = T>>,
         progress: Option<&Progress>,
+        mut lifeline: Option<&mut Lifeline>,
     ) -> Result<T, UpstreamError> {
         if let Some(progress) = progress {
-            tokio::select! {
-                answer = &mut answer => return Ok(answer),
-                () = progress.ended() => {}
-                () = progress.stalled(self.settings.timeouts.idle) => return Err(UpstreamError::TimedOut),
+            let uploaded = pin!(async {
+                tokio::select! {
+                    answer = &mut answer => Ok(Some(answer)),
+                    () = progress.ended() => Ok(None),
+                    () = progress.stalled(self.settings.timeouts.idle) => Err(UpstreamError::TimedOut),
+                }
+            });
+            // The upload has limits of its own.
+            let uploaded = lifeline::within(Duration::MAX, lifeline.as_deref_mut(), uploaded).await?;
+            if let Some(answer) = uploaded? {
+                return Ok(answer);
             }
         }
-        let answer = timeout(self.settings.timeouts.response, answer).await;
-        answer.map_err(|_| UpstreamError::TimedOut)
+        lifeline::within(self.settings.timeouts.response, lifeline, answer).await
     }
 
     fn upgraded(
         &self,
         mut response: Response<Incoming>,
         client: Option<hyper::upgrade::OnUpgrade>,
+        lifeline: Option<Lifeline>,
     ) -> Result<Response<Body>, UpstreamError> {
         let client = client.ok_or_else(|| UpstreamError::Nonsense("it switches protocols unasked".into()))?;
         let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
@@ -335,7 +352,7 @@ impl Upstream {
             return Err(UpstreamError::Nonsense("it switches to another protocol".into()));
         }
         let upstream = hyper::upgrade::on(&mut response);
-        tokio::spawn(upgrade::splice(client, upstream, self.settings.timeouts));
+        tokio::spawn(upgrade::splice(client, upstream, self.settings.timeouts, lifeline));
         let (mut parts, _) = response.into_parts();
         clean(&mut parts.headers);
         parts

@@ -5,19 +5,22 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
-    time::sleep,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional},
+    time::{sleep, timeout},
 };
 
-use super::Timeouts;
+use super::{Timeouts, lifeline::Lifeline};
 
 /// Joins the two sides until one closes, nothing moves for `idle` to twice `idle`, or `stream` is over.
-pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Timeouts) {
+///
+/// Cut off, the client is told by a close frame.
+pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Timeouts, mut lifeline: Option<Lifeline>) {
     let Ok(upstream) = upstream.await else { return };
     let Ok(client) = client.await else { return };
     let moved = AtomicU64::new(0);
@@ -44,12 +47,41 @@ pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Tim
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
+    let cut = async {
+        match &mut lifeline {
+            Some(lifeline) => lifeline.cut().await,
+            None => std::future::pending().await,
+        }
+    };
+    let was_cut = tokio::select! {
         // However it ends, both sides are closed by being dropped.
-        _ = copy => {}
-        () = idle => {}
-        () = over => {}
+        _ = copy => false,
+        () = idle => false,
+        () = over => false,
+        () = cut => true,
+    };
+    if was_cut {
+        drop(upstream);
+        // Whatever goes wrong, the connection is closed by being dropped.
+        let _ = timeout(FAREWELL, say_why(&mut client.io)).await;
     }
+}
+
+/// A close frame with the code 1008, "policy violation" (RFC 6455 §5.5.1, §7.4.1); servers do not mask.
+const POLICY: [u8; 4] = [0x88, 0x02, 0x03, 0xF0];
+/// How long the client may take to hear it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Says that it is over, and listens until the client has closed, so that no reset overtakes the frame.
+///
+/// Where a message of the upstream is half through, the client takes these bytes for the next of its payload, and sees
+/// the connection break off instead: following every frame of every message would be the price of the better word.
+async fn say_why(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    client.write_all(&POLICY).await?;
+    client.shutdown().await?;
+    let mut rest = [0; 1_024];
+    while client.read(&mut rest).await? > 0 {}
+    Ok(())
 }
 
 /// Counts what moves on the client's side; everything moves there.

@@ -22,6 +22,7 @@ async fn house_with_a_partner() -> (House, AuthorizationServer) {
             secret: Some(Secret::new("other")),
             redirect_uris: Vec::new(),
             post_logout_redirect_uris: Vec::new(),
+            backchannel_logout_uri: None,
             audience: "https://wiki.example.com".into(),
             access_tokens: AccessTokenKind::Jwt,
             scopes: ["openid", "profile", "email"].map(str::to_owned).into(),

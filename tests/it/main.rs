@@ -10,9 +10,16 @@ mod faults;
 mod floor_plan;
 mod forwarding;
 mod hostile;
+mod keeping;
 mod login;
+mod logout;
 mod operating;
+mod redis;
+mod replicas;
 mod stalls;
+mod store_faults;
+mod stores;
+mod streams;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
 mod tls;

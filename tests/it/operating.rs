@@ -1,13 +1,6 @@
 //! The program as an operator runs it: a process, its log, its signals and its memory.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read},
-    net::{SocketAddr, TcpListener},
-    process::{Child, ChildStdout, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::{
@@ -23,6 +16,7 @@ use vestibule::{
 
 use crate::support::{
     browser::{Browser, client},
+    process::{Process, free_address},
     upstream::EchoUpstream,
     wire::{PATIENCE, head},
 };
@@ -31,19 +25,13 @@ const AUDIENCE: &str = "https://wiki.example.com";
 const SECRET: &str = "a-client-secret-to-look-for";
 
 /// `vestibule run`, between a provider and an application.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    admin: SocketAddr,
+struct Scene {
+    gateway: Process,
     provider: AuthorizationServer,
     upstream: EchoUpstream,
-    /// Read at the start and at the end, and by nobody in between.
-    log: BufReader<ChildStdout>,
-    first: Vec<String>,
-    _directory: tempfile::TempDir,
 }
 
-impl Process {
+impl Scene {
     async fn start() -> Self {
         let (address, admin) = (free_address(), free_address());
         let at = |path: &str| format!("http://{address}{path}");
@@ -53,6 +41,7 @@ impl Process {
                 secret: Some(Secret::new(SECRET)),
                 redirect_uris: vec![at("/oauth2/callback")],
                 post_logout_redirect_uris: vec![at("/oauth2/sign_out")],
+                backchannel_logout_uri: None,
                 audience: AUDIENCE.into(),
                 access_tokens: AccessTokenKind::Jwt,
                 scopes: ["openid", "profile", "email", "groups"].map(str::to_owned).into(),
@@ -62,9 +51,6 @@ impl Process {
             .await
             .unwrap();
         let upstream = EchoUpstream::start().await;
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("vestibule.toml");
-        fs::write(directory.path().join("secret"), SECRET).unwrap();
         let text = format!(
             r#"
 version = 1
@@ -93,67 +79,15 @@ auth = ["public"]
             upstream.address,
             upstream.address
         );
-        fs::write(&file, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_vestibule"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stdout.take().unwrap());
-        let mut first = Vec::new();
-        while first
-            .last()
-            .is_none_or(|line: &String| !line.contains("for the operator"))
-        {
-            let mut line = String::new();
-            if log.read_line(&mut line).unwrap() == 0 {
-                let mut error = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-                panic!("it did not start: {error}");
-            }
-            first.push(line);
-        }
         Self {
-            child,
-            address,
-            admin,
+            gateway: Process::start(&text, &[("secret", SECRET)], address, admin),
             provider,
             upstream,
-            log,
-            first,
-            _directory: directory,
         }
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill")
-            .args([signal, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(sent.success());
-    }
-
-    /// Stops it as an operator does, and yields all that it logged.
-    fn stop(&mut self) -> Vec<String> {
-        self.signal("-TERM");
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
-        assert!(self.child.wait().unwrap().success());
-        let first = self.first.iter().map(|line| line.trim_end().to_owned());
-        first.chain(rest.lines().map(str::to_owned)).collect()
-    }
-
-    /// What it occupies, in KiB.
-    fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        self.gateway.url(path)
     }
 
     async fn log_in(&self, alice: &mut Browser, path: &str) -> u16 {
@@ -162,24 +96,13 @@ auth = ["public"]
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn every_request_is_a_line_and_no_line_has_a_secret() {
-    let mut gateway = Process::start().await;
-    let token = gateway.provider.issue_jwt("alice", AUDIENCE, "openid");
-    let opaque = gateway.provider.issue_opaque("alice", AUDIENCE, "openid");
+    let mut scene = Scene::start().await;
+    let token = scene.provider.issue_jwt("alice", AUDIENCE, "openid");
+    let opaque = scene.provider.issue_opaque("alice", AUDIENCE, "openid");
     let mut alice = Browser::new();
-    assert_eq!(gateway.log_in(&mut alice, "/page?query=hidden").await, 200);
+    assert_eq!(scene.log_in(&mut alice, "/page?query=hidden").await, 200);
     let callback = alice
         .history
         .iter()
@@ -187,15 +110,15 @@ async fn every_request_is_a_line_and_no_line_has_a_secret() {
         .unwrap()
         .clone();
     for token in [&token, &opaque, &"bad-token-to-look-for".to_owned()] {
-        client().get(gateway.url("/")).bearer_auth(token).send().await.unwrap();
+        client().get(scene.url("/")).bearer_auth(token).send().await.unwrap();
     }
-    let denied = client().get(gateway.url("/a%2fb")).send().await.unwrap();
+    let denied = client().get(scene.url("/a%2fb")).send().await.unwrap();
     let reference = denied.json::<Value>().await.unwrap()["reference"]
         .as_str()
         .unwrap()
         .to_owned();
     let cookie = alice.session_cookie();
-    let lines = gateway.stop();
+    let lines = scene.gateway.stop();
 
     let parsed: Vec<Value> = lines
         .iter()
@@ -246,33 +169,35 @@ async fn every_request_is_a_line_and_no_line_has_a_secret() {
 
 #[tokio::test]
 async fn whoever_hangs_up_before_the_answer_leaves_a_line() {
-    let mut gateway = Process::start().await;
-    gateway
+    let mut scene = Scene::start().await;
+    scene
         .provider
         .fault(Place::Introspection, Fault::delay(Duration::from_secs(5)));
-    let token = gateway.provider.issue_opaque("alice", AUDIENCE, "openid");
-    let hasty = client().get(gateway.url("/hasty")).bearer_auth(token);
-    let answer = hasty.timeout(Duration::from_millis(500)).send().await;
-    assert!(answer.is_err());
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let lines = gateway.stop();
-    let line = lines.iter().find(|line| line.contains("/hasty")).expect("no line");
-    let line: Value = serde_json::from_str(line).unwrap();
+    let token = scene.provider.issue_opaque("alice", AUDIENCE, "openid");
+    let mut hasty = TcpStream::connect(scene.gateway.address).await.unwrap();
+    let address = scene.gateway.address;
+    let request = format!("GET /hasty HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    hasty.write_all(request.as_bytes()).await.unwrap();
+    while scene.provider.calls(Place::Introspection) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(hasty);
+    let line: Value = serde_json::from_str(&scene.gateway.line_with("/hasty")).unwrap();
     assert_eq!((&line["route"], &line["status"]), (&"wiki".into(), &499.into()));
 }
 
 #[tokio::test]
 async fn f_14_what_is_under_way_at_sigterm_is_finished() {
-    let mut gateway = Process::start().await;
-    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    let mut scene = Scene::start().await;
+    let mut stream = TcpStream::connect(scene.gateway.address).await.unwrap();
     let start = format!(
         "POST /public/ HTTP/1.1\r\nHost: {}\r\nContent-Length: 10\r\n\r\nfirst",
-        gateway.address
+        scene.gateway.address
     );
     stream.write_all(start.as_bytes()).await.unwrap();
-    let live = format!("http://{}/readyz", gateway.admin);
+    let live = format!("http://{}/readyz", scene.gateway.admin);
     assert_eq!(client().get(&live).send().await.unwrap().status(), 200);
-    gateway.signal("-TERM");
+    scene.gateway.signal("-TERM");
     // Whoever asks learns that nobody should be sent here any more.
     let refused = async {
         while client()
@@ -288,40 +213,34 @@ async fn f_14_what_is_under_way_at_sigterm_is_finished() {
     stream.write_all(b"-last").await.unwrap();
     let answer = timeout(PATIENCE, head(&mut stream)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert_eq!(gateway.upstream.last()["body"], "first-last");
-    assert!(gateway.child.wait().unwrap().success());
+    assert_eq!(scene.upstream.last()["body"], "first-last");
+    assert!(scene.gateway.child.wait().unwrap().success());
     assert!(
-        TcpStream::connect(gateway.address).await.is_err(),
+        TcpStream::connect(scene.gateway.address).await.is_err(),
         "nobody listens any more"
     );
 }
 
 #[tokio::test]
 async fn f_23_provider_and_upstream_restart_and_a_flood_leaves_nothing_behind() {
-    let mut gateway = Process::start().await;
+    let mut scene = Scene::start().await;
     let mut alice = Browser::new();
-    assert_eq!(gateway.log_in(&mut alice, "/").await, 200);
-    flood(&gateway, 1_000, "warm").await;
-    let before = gateway.resident();
-    flood(&gateway, 8_000, "bad").await;
-    let after = gateway.resident();
+    assert_eq!(scene.log_in(&mut alice, "/").await, 200);
+    flood(&scene.gateway, 1_000, "warm").await;
+    let before = scene.gateway.resident();
+    flood(&scene.gateway, 8_000, "bad").await;
+    let after = scene.gateway.resident();
     // What is remembered of bad tokens is bounded, and gone after ten seconds.
     assert!(after < before + 32 * 1024, "{before} KiB became {after} KiB");
 
-    gateway.provider.start_again().await.unwrap();
-    gateway.upstream.stop().await;
-    assert_eq!(
-        client().get(gateway.url("/public/")).send().await.unwrap().status(),
-        502
-    );
-    gateway.upstream = EchoUpstream::start_at(gateway.upstream.address).await;
-    assert_eq!(
-        client().get(gateway.url("/public/")).send().await.unwrap().status(),
-        200
-    );
-    assert_eq!(alice.fetch(&gateway.url("/")).await.status, 200);
-    assert_eq!(gateway.log_in(&mut Browser::new(), "/again").await, 200);
-    assert!(gateway.child.try_wait().unwrap().is_none(), "it lives");
+    scene.provider.start_again().await.unwrap();
+    scene.upstream.stop().await;
+    assert_eq!(client().get(scene.url("/public/")).send().await.unwrap().status(), 502);
+    scene.upstream = EchoUpstream::start_at(scene.upstream.address).await;
+    assert_eq!(client().get(scene.url("/public/")).send().await.unwrap().status(), 200);
+    assert_eq!(alice.fetch(&scene.url("/")).await.status, 200);
+    assert_eq!(scene.log_in(&mut Browser::new(), "/again").await, 200);
+    assert!(scene.gateway.child.try_wait().unwrap().is_none(), "it lives");
 }
 
 /// So many requests with different bad tokens, on eight connections.
@@ -368,18 +287,18 @@ fn ends(answer: &[u8]) -> bool {
 
 #[tokio::test]
 async fn f_15_a_log_that_nobody_reads_stops_nothing() {
-    let mut gateway = Process::start().await;
+    let mut scene = Scene::start().await;
     // A pipe holds some hundred lines; whoever writes more of them waits for a reader that does not come.
     let client = client();
     for _ in 0..2_000 {
-        let answer = timeout(PATIENCE, client.get(gateway.url("/public/")).send())
+        let answer = timeout(PATIENCE, client.get(scene.url("/public/")).send())
             .await
             .expect("it stopped");
         assert_eq!(answer.unwrap().status(), 200);
     }
-    gateway.signal("-TERM");
+    scene.gateway.signal("-TERM");
     let ended = async {
-        while gateway.child.try_wait().unwrap().is_none() {
+        while scene.gateway.child.try_wait().unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

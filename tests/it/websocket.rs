@@ -9,33 +9,14 @@ use tokio::{
 
 use crate::support::{
     house::House,
+    lasting::{HANDSHAKE, application},
     wire::{head, status},
 };
-
-const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-
-/// An application that answers every handshake with 101 and says everything twice.
-async fn twice(listener: TcpListener) {
-    loop {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        tokio::spawn(async move {
-            let head = head(&mut stream).await;
-            assert!(head.to_ascii_lowercase().contains("upgrade: websocket"), "{head}");
-            let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            let mut buffer = [0; 64];
-            while let Ok(length @ 1..) = stream.read(&mut buffer).await {
-                stream.write_all(&buffer[..length]).await.unwrap();
-                stream.write_all(&buffer[..length]).await.unwrap();
-            }
-        });
-    }
-}
 
 async fn twice_behind(house: &mut House) -> SocketAddr {
     house.stop_upstream().await;
     let listener = TcpListener::bind(house.upstream.address).await.unwrap();
-    tokio::spawn(twice(listener));
+    tokio::spawn(application(listener));
     house.address
 }
 

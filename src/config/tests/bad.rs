@@ -101,9 +101,9 @@ fn a_wrong_word_names_the_right_ones() {
     in_file("[log]\nformat = §\"jsn\"", "cannot be \"jsn\"", "write \"json\"");
     in_file("[log]\nlevel = §\"inof\"", "cannot be \"inof\"", "write \"info\"");
     in_file(
-        "[session]\nstore = §\"redis\"",
-        "cannot be \"redis\"",
-        "this version knows \"cookie\" only",
+        "[session]\nstore = §\"file\"",
+        "cannot be \"file\"",
+        "write one of \"cookie\", \"memory\", \"redis\"",
     );
     in_provider("id_token_algorithms = [§\"HS256\"]", "cannot be \"HS256\"", "S256\"");
     in_route(

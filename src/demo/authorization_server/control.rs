@@ -48,7 +48,7 @@ pub enum Fault {
         content_type: String,
         body: Bytes,
     },
-    /// It answers properly, but later.
+    /// It does at once what it is asked, and answers later.
     Delay(Duration),
 }
 
@@ -141,6 +141,14 @@ impl AuthorizationServer {
             client
                 .post_logout_redirect_uris
                 .push(post_logout_redirect_uri.to_owned());
+        }
+    }
+
+    /// Where a client is told from now on that somebody is gone.
+    pub fn register_backchannel_logout(&self, client: &str, uri: &str) {
+        let mut state = self.office.state();
+        if let Some(client) = state.clients.iter_mut().find(|known| known.id == client) {
+            client.backchannel_logout_uri = Some(uri.to_owned());
         }
     }
 

@@ -1,11 +1,13 @@
 //! What is asked about the server, about tokens and about people once there is a login, and the end of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
-    Office,
+    Gone, Office,
     authorize::{login_cookie, with_login_cookie, with_query},
     client_authentication::{authenticate, authenticate_with_secret, not_stored},
     issue::{claims, has_scope},
@@ -31,6 +33,8 @@ impl Office {
             "introspection_endpoint": at("/introspect"),
             "revocation_endpoint": at("/revoke"),
             "end_session_endpoint": at("/logout"),
+            "backchannel_logout_supported": true,
+            "backchannel_logout_session_supported": true,
             "scopes_supported": ["openid", "profile", "email", "groups", "offline_access"],
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
@@ -117,14 +121,19 @@ impl Office {
     }
 
     /// OpenID Connect RP-Initiated Logout §2.
-    pub(super) fn log_out(&self, request: &Request<Bytes>) -> Answer {
+    pub(super) fn log_out(self: &Arc<Self>, request: &Request<Bytes>) -> Answer {
         let parameters = match *request.method() {
             Method::POST => Parameters::parse(request.body()),
             _ => Parameters::of_query(request),
         };
         let mut state = self.state();
-        if let Some(cookie) = login_cookie(request) {
-            state.logins.remove(cookie);
+        if let Some(login) = login_cookie(request).and_then(|cookie| state.logins.remove(cookie)) {
+            let sub = state.user(&login.username).map_or(&login.username, |user| &user.sub);
+            let gone = Gone::Session {
+                sub: sub.clone(),
+                sid: login.sid,
+            };
+            self.clone().deliver_later(self.notices(&state, &gone));
         }
         let answer = match way_back(&state, &parameters) {
             Some(address) => site::see_other(&address),

@@ -8,6 +8,7 @@ mod client_authentication;
 mod control;
 mod endpoints;
 mod issue;
+mod logout;
 mod pages;
 mod state;
 #[cfg(test)]
@@ -24,16 +25,19 @@ use std::{
 use bytes::Bytes;
 use http::{Request, StatusCode};
 
-pub use self::control::{Fault, Place};
 use self::{
     control::Control,
     state::{Shelf, State},
+};
+pub use self::{
+    control::{Fault, Place},
+    logout::Gone,
 };
 use super::{
     keys::Keys,
     site::{self, Answer, Open, Site},
 };
-use crate::{secret::Secret, time::Clock};
+use crate::{provider::transport::HttpTransport, secret::Secret, time::Clock};
 
 /// An application that is registered at the server.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub struct Client {
     pub secret: Option<Secret>,
     pub redirect_uris: Vec<String>,
     pub post_logout_redirect_uris: Vec<String>,
+    /// Where it wants to be told that somebody is gone.
+    pub backchannel_logout_uri: Option<String>,
     /// Who its access tokens are for.
     pub audience: String,
     pub access_tokens: AccessTokenKind,
@@ -143,6 +149,7 @@ impl Builder {
             access_token_lifetime: self.access_token_lifetime,
             claims_in_userinfo_only: self.claims_in_userinfo_only,
             control: Control::default(),
+            post: logout::post_office()?,
             state: Mutex::new(state),
         });
         let open = Mutex::new(Open::serve(listener, office.clone()));
@@ -210,6 +217,7 @@ struct Office {
     access_token_lifetime: Duration,
     claims_in_userinfo_only: Vec<String>,
     control: Control,
+    post: HttpTransport,
     /// Never locked across an await.
     state: Mutex<State>,
 }
@@ -219,7 +227,7 @@ impl Office {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn route(&self, request: &Request<Bytes>) -> Answer {
+    fn route(self: &Arc<Self>, request: &Request<Bytes>) -> Answer {
         let method = if request.method() == http::Method::HEAD {
             "GET"
         } else {
@@ -254,8 +262,9 @@ impl Site for Office {
                 body,
             }) => site::answer(status, &content_type, body),
             Some(Fault::Delay(delay)) => {
+                let answer = self.route(&request);
                 tokio::time::sleep(delay).await;
-                self.route(&request)
+                answer
             }
             None => self.route(&request),
         }

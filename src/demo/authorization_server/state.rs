@@ -125,6 +125,10 @@ impl<T> Shelf<T> {
         self.things.get(key)
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &T> {
+        self.things.values()
+    }
+
     pub(super) fn at_mut(&mut self, key: &str) -> Option<&mut T> {
         self.things.get_mut(key)
     }

@@ -32,6 +32,7 @@ impl Visit {
             secret: Some(Secret::new("a secret: with + signs")),
             redirect_uris: vec![BACK.to_owned()],
             post_logout_redirect_uris: vec!["http://127.0.0.1:1/out".to_owned()],
+            backchannel_logout_uri: None,
             audience: "https://wiki.example.com".to_owned(),
             access_tokens: AccessTokenKind::Jwt,
             scopes: ["openid", "profile", "groups"].map(str::to_owned).to_vec(),

@@ -7,6 +7,7 @@ mod id_token;
 mod introspection;
 mod jwks;
 mod jwt;
+mod logout_token;
 pub(crate) mod signer;
 mod token;
 

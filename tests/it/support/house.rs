@@ -45,6 +45,12 @@ impl House {
         Self::open_with(|_| String::new()).await
     }
 
+    /// With sessions kept as these keys of `[session]` say.
+    pub async fn open_keeping(session: &str) -> Self {
+        let keys = session.to_owned();
+        Self::open_with(move |_| format!("\n[session]\n{keys}\n")).await
+    }
+
     /// With more in the file, which is told the gateway's own address.
     pub async fn open_with(more: impl Fn(SocketAddr) -> String) -> Self {
         let clock = Arc::new(ManualClock::starting_at(OPENING));
@@ -68,6 +74,7 @@ impl House {
         };
         let at = |path: &str| format!("http://{address}{path}");
         provider.register_redirect("wiki", &at("/oauth2/callback"), &at("/oauth2/sign_out"));
+        provider.register_backchannel_logout("wiki", &at("/oauth2/backchannel_logout"));
         Self {
             address,
             clock,
@@ -308,6 +315,7 @@ async fn provider(clock: Arc<ManualClock>) -> AuthorizationServer {
         secret: Some(Secret::new("s3cret")),
         redirect_uris: Vec::new(),
         post_logout_redirect_uris: Vec::new(),
+        backchannel_logout_uri: None,
         audience: AUDIENCE.to_owned(),
         access_tokens: AccessTokenKind::Jwt,
         scopes: groups(scopes),
@@ -346,7 +354,6 @@ server.listen = ["127.0.0.1:{port}"]
 server.workers = 2
 server.drain_delay = "0s"
 admin.listen = "127.0.0.1:0"
-session.idle_timeout = "30m"
 
 [provider.corp]
 issuer = "{issuer}"

@@ -3,6 +3,10 @@
 pub mod browser;
 pub mod demo;
 pub mod house;
+pub mod lasting;
+pub mod process;
 pub mod programs;
+pub mod redis;
+pub mod relay;
 pub mod upstream;
 pub mod wire;

@@ -1,0 +1,72 @@
+//! Sessions that end although no browser asks for it.
+
+use super::{Sessions, StoreError};
+use crate::{
+    identity::{Issuer, Subject},
+    secret::Fingerprint,
+    time::Timestamp,
+};
+
+/// Which sessions, of one provider.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose<'a> {
+    /// All of a person.
+    Subject(&'a Subject),
+    /// Those that came from one session at the provider.
+    Sid(&'a str),
+}
+
+impl Sessions {
+    /// Ends sessions wherever they are; says how many a store found, which knows none of those that browsers hold.
+    ///
+    /// Of those that browsers hold, what began later than `at` goes on.
+    ///
+    /// # Errors
+    /// When the store does not answer; some may have ended by then, and doing it again does no harm.
+    pub async fn end_of(
+        &self,
+        issuer: &Issuer,
+        whose: Whose<'_>,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let (kind, name) = match whose {
+            Whose::Subject(subject) => ("subject", subject.as_str()),
+            Whose::Sid(sid) => ("sid", sid),
+        };
+        let mut found: usize = 0;
+        for index in self.all_indices(&[kind, issuer.as_str(), name]) {
+            let ended = self.store.end_all(&index, at.min(now), self.settings.max_lifetime);
+            found = found.saturating_add(ended.await?);
+        }
+        if found > 0 {
+            // What was read from the store a moment ago is not there any more.
+            self.opened.invalidate_all();
+        }
+        Ok(found)
+    }
+
+    /// Whether something that counts once has been used up before.
+    pub async fn is_used(&self, what: &[&str]) -> Result<bool, StoreError> {
+        for mark in self.marks(what) {
+            if self.store.is_used(&mark).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Uses something up until a moment; says whether nobody had done so before.
+    pub async fn use_up(&self, what: &[&str], until: Timestamp, now: Timestamp) -> Result<bool, StoreError> {
+        let mut first = true;
+        for mark in self.marks(what) {
+            first &= self.store.first_use(&mark, until.since(now)).await?;
+        }
+        Ok(first)
+    }
+
+    /// Under every key of the ring, so that replicas agree while keys are replaced.
+    fn marks(&self, what: &[&str]) -> Vec<Fingerprint> {
+        self.all_indices(&[&["used"], what].concat())
+    }
+}

@@ -1,0 +1,121 @@
+//! Tickets: what a browser holds of a session that a store keeps, and the key that opens it there.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Session,
+    seal::{Context, KeyRing, SealingKey},
+    store::Record,
+    stored,
+};
+use crate::{
+    identity::{ProviderId, Subject},
+    secret::{Secret, random_text},
+    time::Timestamp,
+};
+
+/// The name of a session in the store, and a key that only the browser has: a stolen store opens nothing.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    pub id: Box<str>,
+    key: SealingKey,
+    /// Sealed under an old key of the ring.
+    pub by_old_key: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    v: u32,
+    id: Box<str>,
+    #[serde(rename = "k")]
+    key: String,
+}
+
+const VERSION: u32 = 1;
+
+impl Ticket {
+    /// For a new session.
+    pub(super) fn issue() -> Self {
+        Self {
+            id: random_text::<16>().into(),
+            key: SealingKey::random(),
+            by_old_key: false,
+        }
+    }
+
+    /// As the browser keeps it.
+    pub(super) fn seal(&self, ring: &KeyRing, cookie: &str, tenant: &str) -> Option<String> {
+        let written = Written {
+            v: VERSION,
+            id: self.id.clone(),
+            key: self.key.to_text().expose().to_owned(),
+        };
+        ring.seal(context("ticket", cookie, tenant), &serde_json::to_vec(&written).ok()?)
+    }
+
+    pub(super) fn open(ring: &KeyRing, cookie: &str, tenant: &str, text: &str) -> Option<Self> {
+        let opened = ring.open(context("ticket", cookie, tenant), text)?;
+        let written: Written = serde_json::from_slice(&opened.plaintext).ok()?;
+        let key = SealingKey::from_text(Secret::new(written.key).expose())?;
+        (written.v == VERSION).then_some(Self {
+            id: written.id,
+            key,
+            by_old_key: opened.by_old_key,
+        })
+    }
+
+    /// A session as the store keeps it; it opens at this version and under this id only.
+    pub(super) fn record(&self, session: &Session, version: u64, ring: &KeyRing, tenant: &str) -> Option<Record> {
+        let name = self.name(version);
+        let sealed = self
+            .ring()?
+            .seal(context("record", &name, tenant), &stored::write(session))?;
+        let label = serde_json::to_vec(&Label::of(session)).ok()?;
+        Some(Record {
+            version,
+            sealed: Bytes::from(sealed),
+            label: Bytes::from(ring.seal(context("label", &self.id, ""), &label)?),
+        })
+    }
+
+    /// `None` for a record that was changed by somebody else than a gateway, or by a newer one (F-25, F-28).
+    pub(super) fn read(&self, record: &Record, tenant: &str) -> Option<Session> {
+        let name = self.name(record.version);
+        let text = std::str::from_utf8(&record.sealed).ok()?;
+        let opened = self.ring()?.open(context("record", &name, tenant), text)?;
+        stored::read(&opened.plaintext)
+    }
+
+    fn ring(&self) -> Option<KeyRing> {
+        KeyRing::new(std::slice::from_ref(&self.key))
+    }
+
+    fn name(&self, version: u64) -> String {
+        format!("{} {version}", self.id)
+    }
+}
+
+fn context<'a>(purpose: &'a str, name: &'a str, tenant: &'a str) -> Context<'a> {
+    Context { purpose, name, tenant }
+}
+
+/// What an administrator is shown of a session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Label {
+    pub provider: ProviderId,
+    pub subject: Subject,
+    pub started_at: Timestamp,
+    pub seen_at: Timestamp,
+}
+
+impl Label {
+    fn of(session: &Session) -> Self {
+        Self {
+            provider: session.login.provider.clone(),
+            subject: session.login.subject.clone(),
+            started_at: session.started_at,
+            seen_at: session.seen_at,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What an exchange that lasts hangs on: it ends when that does.
+
+use std::{
+    any::Any,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::timeout};
+
+use super::UpstreamError;
+use crate::time::Timestamp;
+
+/// Watches over exchanges that last, and cuts those whose ground is gone.
+pub trait Watch: fmt::Debug + Send + Sync {
+    /// Notes an exchange; dropping the cutter ends it. Yields its number.
+    fn enter(self: Arc<Self>, ground: &Ground, cutter: Cutter) -> u64;
+
+    /// Forgets an exchange that has ended by itself.
+    fn leave(&self, ground: &Ground, number: u64);
+}
+
+/// What somebody was let in for.
+#[derive(Clone, Debug)]
+pub enum Ground {
+    /// A bearer token that is good until then.
+    Token { ends_at: Timestamp },
+    /// A session; what it is, only the watch knows.
+    Session(Arc<dyn Any + Send + Sync>),
+}
+
+/// Ends an exchange.
+#[derive(Debug)]
+pub struct Cutter(#[expect(dead_code, reason = "dropping it is how it is used")] oneshot::Sender<()>);
+
+/// The exchange's own end of it; the watch hears of it only when the exchange turns out to last.
+#[derive(Debug)]
+pub struct Lifeline {
+    watch: Arc<dyn Watch>,
+    ground: Ground,
+    noted: Option<Noted>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    number: u64,
+    cut: oneshot::Receiver<()>,
+}
+
+impl Lifeline {
+    pub fn new(watch: Arc<dyn Watch>, ground: Ground) -> Self {
+        Self {
+            watch,
+            ground,
+            noted: None,
+        }
+    }
+
+    /// Whether the exchange has to end; from the first time this is asked, it counts as one that lasts.
+    pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let noted = match &mut self.noted {
+            Some(noted) => noted,
+            None => {
+                let (sender, cut) = oneshot::channel();
+                let number = self.watch.clone().enter(&self.ground, Cutter(sender));
+                self.noted.insert(Noted { number, cut })
+            }
+        };
+        if noted.cut.is_terminated() {
+            return Poll::Ready(());
+        }
+        // Nothing is ever sent: what is waited for is that the cutter is gone.
+        Pin::new(&mut noted.cut).poll(cx).map(drop)
+    }
+
+    /// Whether the exchange counts as one that lasts.
+    pub(super) fn is_noted(&self) -> bool {
+        self.noted.is_some()
+    }
+
+    /// Waits until the exchange has to end.
+    pub(super) async fn cut(&mut self) {
+        std::future::poll_fn(|cx| self.poll_cut(cx)).await;
+    }
+}
+
+impl Drop for Lifeline {
+    fn drop(&mut self) {
+        if let Some(noted) = &self.noted {
+            self.watch.leave(&self.ground, noted.number);
+        }
+    }
+}
+
+/// An answer that is waited for longer than this counts as an exchange that lasts.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Waits for so long at most, and no longer than the lifeline holds.
+pub(super) async fn within<T>(
+    limit: Duration,
+    lifeline: Option<&mut Lifeline>,
+    mut work: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, UpstreamError> {
+    let first = limit.min(SOON);
+    if let Ok(done) = timeout(first, work.as_mut()).await {
+        return Ok(done);
+    }
+    let rest = timeout(limit.saturating_sub(first), work);
+    let done = match lifeline {
+        None => rest.await,
+        Some(lifeline) => tokio::select! {
+            done = rest => done,
+            () = lifeline.cut() => return Err(UpstreamError::Cut),
+        },
+    };
+    done.map_err(|_| UpstreamError::TimedOut)
+}

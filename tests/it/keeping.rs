@@ -1,0 +1,105 @@
+//! What holds of a session wherever it is kept.
+
+use std::time::Duration;
+
+use crate::support::{
+    browser::{Browser, client},
+    house::House,
+};
+
+const COOKIE: &str = "store = \"cookie\"";
+const MEMORY: &str = "store = \"memory\"";
+/// As strict as it gets: every request reads the store.
+const MEMORY_READ_EVERY_TIME: &str = "store = \"memory\"\nread_cache = \"0s\"";
+
+async fn logged_in(keeping: &str) -> (House, Browser) {
+    let house = House::open_keeping(keeping).await;
+    let mut alice = Browser::new();
+    let form = alice.open(&house.url("/")).await;
+    assert_eq!(alice.log_in(&form, "alice", "alice").await.status, 200, "{keeping}");
+    (house, alice)
+}
+
+#[tokio::test]
+async fn a_session_lasts_idles_and_ends() {
+    for keeping in [COOKIE, MEMORY, MEMORY_READ_EVERY_TIME] {
+        let (house, mut alice) = logged_in(keeping).await;
+        for _ in 0..3 {
+            house.clock.advance(Duration::from_secs(25 * 60));
+            assert_eq!(alice.fetch(&house.url("/")).await.status, 200, "{keeping}");
+        }
+        house.clock.advance(Duration::from_secs(31 * 60));
+        assert_eq!(alice.fetch(&house.url("/")).await.status, 401, "{keeping}");
+    }
+}
+
+#[tokio::test]
+async fn a_copied_cookie_ends_with_the_sign_out() {
+    for keeping in [COOKIE, MEMORY_READ_EVERY_TIME] {
+        let (house, mut alice) = logged_in(keeping).await;
+        let mut thief = Browser::new();
+        thief.cookies = alice.cookies.clone();
+        assert_eq!(thief.fetch(&house.url("/")).await.status, 200, "{keeping}");
+        alice.post(&house.url("/oauth2/sign_out"), &[]).await;
+        assert_eq!(thief.fetch(&house.url("/")).await.status, 401, "{keeping}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_refreshed_once_however_many_ask() {
+    for keeping in [COOKIE, MEMORY, MEMORY_READ_EVERY_TIME] {
+        let (house, alice) = logged_in(keeping).await;
+        for generation in 1..=5 {
+            let calls = house.token_calls();
+            // Five minutes is the token's life, one minute ahead is the time to act.
+            house.clock.advance(Duration::from_secs(4 * 60 + 5));
+            let cookie = alice.session_cookie();
+            let ask = |_| {
+                let request = client()
+                    .get(house.url("/"))
+                    .header("cookie", format!("vestibule={cookie}"));
+                tokio::spawn(async move { request.send().await.unwrap() })
+            };
+            let mut fresh = None;
+            for answer in (0..30).map(ask).collect::<Vec<_>>() {
+                let answer = answer.await.unwrap();
+                assert_eq!(answer.status(), 200, "{keeping}, generation {generation}");
+                fresh = answer
+                    .headers()
+                    .get("set-cookie")
+                    .map(|value| value.to_str().unwrap().to_owned())
+                    .or(fresh);
+            }
+            assert_eq!(house.token_calls(), calls + 1, "{keeping}, generation {generation}");
+            if keeping == COOKIE {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn n_038_what_the_provider_refuses_ends_and_what_it_does_not_answer_does_not() {
+    for keeping in [COOKIE, MEMORY] {
+        let (house, mut alice) = logged_in(keeping).await;
+        house.stop_provider().await;
+        house.clock.advance(Duration::from_secs(4 * 60 + 30));
+        assert_eq!(
+            alice.fetch(&house.url("/")).await.status,
+            200,
+            "{keeping}: the token lasts a while"
+        );
+        house.clock.advance(Duration::from_secs(60));
+        assert_eq!(alice.fetch(&house.url("/")).await.status, 503, "{keeping}");
+        house.start_provider().await;
+        house.clock.advance(Duration::from_secs(3));
+        assert_eq!(
+            alice.fetch(&house.url("/")).await.status,
+            200,
+            "{keeping}: nothing was lost"
+        );
+        house.forget_refresh_tokens();
+        house.clock.advance(Duration::from_secs(5 * 60));
+        assert_eq!(alice.fetch(&house.url("/")).await.status, 401, "{keeping}");
+    }
+}

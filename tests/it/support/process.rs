@@ -1,0 +1,113 @@
+//! `vestibule run`, as a process of its own.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::{SocketAddr, TcpListener},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+pub struct Process {
+    pub child: Child,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    /// Read at the start and at the end, and by nobody in between.
+    log: BufReader<ChildStdout>,
+    first: Vec<String>,
+    _directory: tempfile::TempDir,
+}
+
+impl Process {
+    /// Runs a configuration, beside whose file these others stand, and waits until it listens.
+    pub fn start(text: &str, files: &[(&str, &str)], address: SocketAddr, admin: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(directory.path().join(name), content).unwrap();
+        }
+        let file = directory.path().join("vestibule.toml");
+        fs::write(&file, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_vestibule"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stdout.take().unwrap());
+        let mut first = Vec::new();
+        while first
+            .last()
+            .is_none_or(|line: &String| !line.contains("for the operator"))
+        {
+            let mut line = String::new();
+            if log.read_line(&mut line).unwrap() == 0 {
+                let mut error = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+                panic!("it did not start: {error}");
+            }
+            first.push(line);
+        }
+        Self {
+            child,
+            address,
+            admin,
+            log,
+            first,
+            _directory: directory,
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for a line that says this.
+    pub fn line_with(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.log.read_line(&mut line).unwrap() > 0,
+                "the log ended without {text}"
+            );
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Stops it as an operator does, and yields all that it logged.
+    pub fn stop(&mut self) -> Vec<String> {
+        self.signal("-TERM");
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        let first = self.first.iter().map(|line| line.trim_end().to_owned());
+        first.chain(rest.lines().map(str::to_owned)).collect()
+    }
+
+    /// What it occupies, in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}

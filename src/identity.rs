@@ -170,6 +170,12 @@ impl Claims {
         }
     }
 
+    /// Only the members that `keep` names.
+    pub fn only(mut self, keep: &[&str]) -> Self {
+        self.0.retain(|name, _| keep.contains(&&**name));
+        self
+    }
+
     /// Without the members that `drop` names.
     pub fn without(mut self, drop: &[&str]) -> Self {
         self.0.retain(|name, _| !drop.contains(&&**name));

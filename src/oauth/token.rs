@@ -88,7 +88,9 @@ pub fn refresh_request(endpoint: &Uri, client: &ClientRegistration, refresh_toke
     client.post(endpoint, &grant)
 }
 
-/// The login with its fresh tokens: what the answer left out stays as it was, and who it is never changes.
+/// The login with its fresh tokens; who it is never changes, and its claims are those of the new ID token or none.
+///
+/// Tokens that the answer left out stay as they were.
 ///
 /// # Errors
 /// When the new ID token is not good, or is about somebody else (OIDC Core §12.2).
@@ -107,14 +109,29 @@ pub fn refreshed(
         if subject != login.subject {
             return Err(TokenError::Claim("sub"));
         }
-        next.claims = completed(claims, login.claims.clone());
+        next.claims = claims;
         next.id_token = tokens.id_token;
+    } else {
+        next.claims = Claims::default();
     }
     next.access_token = Some(tokens.access_token);
     next.access_expires_at = now.plus(tokens.expires_in.unwrap_or(assumed_lifetime));
     next.refresh_token = tokens.refresh_token.or(next.refresh_token);
     next.scopes = tokens.scopes.unwrap_or(next.scopes);
     Ok(next)
+}
+
+/// What stays true of a login however often its tokens are refreshed (OIDC Core §12.2).
+const LASTING: [&str; 7] = ["iss", "sub", "sid", "auth_time", "acr", "amr", "azp"];
+
+/// The claims after a refresh: what was said anew, and of the old ones what nobody can have taken back.
+///
+/// Where userinfo was not asked, or did not answer, all old claims stand that the new ID token does not replace.
+pub fn renewed(fresh: Claims, userinfo: Option<Claims>, old: Claims) -> Claims {
+    match userinfo {
+        Some(more) => completed(completed(fresh, more), old.only(&LASTING)),
+        None => completed(fresh, old),
+    }
 }
 
 /// The claims with what another source adds to them; an address counts as verified only by who names it.

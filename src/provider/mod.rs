@@ -19,7 +19,7 @@ use self::{
     transport::{HttpTransport, Transport},
 };
 use crate::{
-    identity::{ClaimNames, Identity, ProviderId, TokenError},
+    identity::{ClaimNames, ClaimPath, Claims, Identity, ProviderId, TokenError},
     oauth::{
         answer::AnswerError,
         authorization::{AuthorizationRequest, CodeGrant, LoginSecrets, PendingLogin},
@@ -279,8 +279,11 @@ impl Provider {
         let login = self
             .with_keys(now, |keys| grant.finish(&tokens, &rules, keys, lifetime, now))
             .await?;
-        let login = login.map_err(|error| self.nonsense(format!("the ID token is not good: {error}")))?;
-        self.completed(login, &metadata).await
+        let mut login = login.map_err(|error| self.nonsense(format!("the ID token is not good: {error}")))?;
+        if let Some(more) = self.userinfo(&login, &metadata).await? {
+            login.claims = token::completed(login.claims, more);
+        }
+        Ok(login)
     }
 
     /// Uses a refresh token (RFC 6749 §6, OIDC Core §12). The new login keeps what the answer left out.
@@ -308,28 +311,27 @@ impl Provider {
             None => unchecked(),
             Some(_) => self.with_keys(now, renew).await.unwrap_or_else(|_| unchecked()),
         };
-        renewed.map_err(|error| {
+        let mut renewed = renewed.map_err(|error| {
             tracing::warn!(provider = %self.id(), %error, "the ID token of a refresh is not good");
             self.refused(OTHER_LOGIN)
-        })
+        })?;
+        // The new tokens must not be lost because userinfo is not well: then the old claims stand a while longer.
+        let userinfo = self.userinfo(&renewed, &metadata).await.unwrap_or_default();
+        renewed.claims = token::renewed(renewed.claims, userinfo, login.claims.clone());
+        Ok(renewed)
     }
 
-    /// With what userinfo adds, where something is missing or the file asks for it.
-    async fn completed(&self, mut login: Login, metadata: &Metadata) -> Result<Login, ProviderError> {
-        let lacks = || {
-            self.settings
-                .wanted_claims
-                .iter()
-                .any(|claim| login.claims.at(claim).is_none())
-        };
+    /// What userinfo says, where a claim is missing or the file asks for it, and the provider offers it.
+    async fn userinfo(&self, login: &Login, metadata: &Metadata) -> Result<Option<Claims>, ProviderError> {
+        let lacks = |claim: &ClaimPath| login.claims.at(claim).is_none();
         let wanted = match self.settings.userinfo {
             UseUserinfo::Never => false,
             UseUserinfo::Always => true,
-            UseUserinfo::Auto => lacks(),
+            UseUserinfo::Auto => self.settings.wanted_claims.iter().any(lacks),
         };
         let endpoint = self.endpoints.userinfo.as_ref().or(metadata.userinfo_endpoint.as_ref());
         let (Some(endpoint), Some(access_token)) = (endpoint.filter(|_| wanted), &login.access_token) else {
-            return Ok(login);
+            return Ok(None);
         };
         let request = userinfo::request(endpoint, access_token).map_err(|error| self.trouble(error))?;
         let answer = self.call("userinfo", request).await?;
@@ -338,8 +340,7 @@ impl Provider {
             AnswerError::Credentials => self.nonsense("userinfo refuses the access token"),
             error => self.trouble(error),
         })?;
-        login.claims = token::completed(login.claims, claims);
-        Ok(login)
+        Ok(Some(claims))
     }
 
     async fn with_keys<L>(

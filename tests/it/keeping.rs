@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vestibule::demo::authorization_server::User;
+
 use crate::support::{
     browser::{Browser, client},
     house::House,
@@ -75,6 +77,29 @@ async fn tokens_are_refreshed_once_however_many_ask() {
                 break;
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn who_was_taken_out_of_a_group_is_out_after_the_next_refresh() {
+    for keeping in [COOKIE, MEMORY] {
+        let house = House::open_keeping(keeping).await;
+        let mut admin = Browser::new();
+        let form = admin.open(&house.url("/admin/")).await;
+        assert_eq!(admin.log_in(&form, "admin", "admin").await.status, 200, "{keeping}");
+        house.provider.add_user(User::named("admin"));
+        assert_eq!(
+            admin.fetch(&house.url("/admin/")).await.status,
+            200,
+            "{keeping}: nobody has heard of it yet"
+        );
+        house.clock.advance(Duration::from_secs(4 * 60 + 5));
+        assert_eq!(admin.fetch(&house.url("/admin/")).await.status, 403, "{keeping}");
+        assert_eq!(
+            admin.fetch(&house.url("/")).await.status,
+            200,
+            "{keeping}: and still somebody"
+        );
     }
 }
 

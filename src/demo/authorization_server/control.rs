@@ -152,9 +152,11 @@ impl AuthorizationServer {
         }
     }
 
-    /// Adds somebody who can log in.
+    /// Adds somebody who can log in, or changes what is known of them.
     pub fn add_user(&self, user: User) {
-        self.office.state().users.push(user);
+        let mut state = self.office.state();
+        state.users.retain(|known| known.username != user.username);
+        state.users.push(user);
     }
 
     /// An access token without a login, as a JWT; for somebody unknown it has no claims but `sub`.

@@ -129,7 +129,7 @@ impl Streams {
         let indices = self.sessions.indices(session);
         if let Some(standing) = self.open().by_session.get_mut(&session.id) {
             standing.ends_at = standing.ends_at.max(ends_at);
-            standing.indices = Some(indices);
+            standing.indices = Some(indices.to_vec());
         }
         self.cut_sessions(|standing| standing.held.session.id == session.id && standing.ends_at <= now);
     }

@@ -2,159 +2,36 @@
 
 mod cookie;
 mod ending;
+mod held;
 mod memory;
 mod redis;
 mod seal;
+mod settings;
 pub mod store;
 mod stored;
 mod ticket;
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 pub use cookie::{CookieJar, TooLarge};
 pub use ending::Whose;
+pub use held::{Held, Place, Presented, Session};
 use http::HeaderValue;
 pub use memory::MemoryStore;
 use moka::sync::Cache;
 pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
 pub use seal::{Context, KeyRing, SealingKey};
+pub use settings::{CookieSettings, SameSite, Settings, StoreSettings};
 use store::Record;
 pub use store::{Ended, Replaced, SessionStore, StoreError};
 pub use ticket::{Label, Ticket};
 use tokio::sync::broadcast;
 
 use crate::{
-    identity::{ClaimNames, Identity, Proof},
-    oauth::token::Login,
     policy::Origin,
-    secret::{Fingerprint, FingerprintKey, random_text},
+    secret::{Fingerprint, FingerprintKey},
     time::Timestamp,
 };
-
-/// The `[session]` table.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The first seals, all open.
-    pub keys: Vec<SealingKey>,
-    /// Whether the keys were drawn at start because the file names none.
-    pub ephemeral_keys: bool,
-    pub idle_timeout: Duration,
-    /// From the login on; never extended.
-    pub max_lifetime: Duration,
-    /// How long before the access token's end it is refreshed.
-    pub refresh_before: Duration,
-    pub cookie: CookieSettings,
-    pub store: StoreSettings,
-    /// How long a session that was read from the store is not read again.
-    pub read_cache: Duration,
-}
-
-/// Where sessions are kept.
-#[derive(Clone, Debug, Default)]
-pub enum StoreSettings {
-    /// In the browser, sealed.
-    #[default]
-    Cookie,
-    /// In this process.
-    Memory { max_bytes: u64 },
-    /// In Redis, shared by several gateways.
-    Redis(Box<RedisSettings>),
-}
-
-/// The `cookie` key of the `[session]` table.
-#[derive(Clone, Debug)]
-pub struct CookieSettings {
-    /// Without prefix; `__Host-` is put before it on https, `__Secure-` when there is a domain.
-    pub name: Box<str>,
-    pub same_site: SameSite,
-    pub domain: Option<Box<str>>,
-}
-
-impl Default for CookieSettings {
-    fn default() -> Self {
-        Self {
-            name: "vestibule".into(),
-            same_site: SameSite::default(),
-            domain: None,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SameSite {
-    #[default]
-    Lax,
-    Strict,
-}
-
-/// A login that lasts.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// New at every login, so that none can be planted (I15).
-    pub id: Box<str>,
-    pub login: Arc<Login>,
-    pub started_at: Timestamp,
-    pub seen_at: Timestamp,
-    /// Made when it is first asked for, and shared by the requests that bring the same cookie.
-    identity: OnceLock<Arc<Identity>>,
-}
-
-impl Session {
-    pub fn begin(login: Login, now: Timestamp) -> Self {
-        Self {
-            id: random_text::<16>().into(),
-            login: login.into(),
-            started_at: now,
-            seen_at: now,
-            identity: OnceLock::new(),
-        }
-    }
-
-    /// The same session with fresh tokens; its lifetime goes on as it was.
-    pub fn renewed(&self, login: Arc<Login>, now: Timestamp) -> Self {
-        Self {
-            id: self.id.clone(),
-            login,
-            started_at: self.started_at,
-            seen_at: now,
-            identity: OnceLock::new(),
-        }
-    }
-
-    /// The same session as seen now.
-    pub fn seen(&self, now: Timestamp) -> Self {
-        Self {
-            seen_at: now,
-            identity: OnceLock::new(),
-            ..self.clone()
-        }
-    }
-
-    /// Who logged in, until `expires_at`.
-    pub fn identity(&self, names: &ClaimNames, expires_at: Timestamp, now: Timestamp) -> Arc<Identity> {
-        let identity = || Arc::new(self.new_identity(names, expires_at, now));
-        self.identity.get_or_init(identity).clone()
-    }
-
-    fn new_identity(&self, names: &ClaimNames, expires_at: Timestamp, now: Timestamp) -> Identity {
-        let login = &self.login;
-        Identity {
-            provider: login.provider.clone(),
-            issuer: login.issuer.clone(),
-            subject: login.subject.clone(),
-            proof: Proof::Session,
-            username: names.username(&login.claims),
-            email: names.email(&login.claims, now),
-            groups: names.groups(&login.claims),
-            scopes: login.scopes.clone(),
-            claims: login.claims.clone(),
-            expires_at,
-        }
-    }
-}
 
 /// The sessions of a gateway, wherever they are kept.
 #[derive(Debug)]
@@ -177,46 +54,10 @@ struct Opened {
     bytes: u32,
 }
 
-/// A session, and where it is kept.
-#[derive(Debug)]
-pub struct Held {
-    pub session: Arc<Session>,
-    pub place: Place,
-}
-
-/// Where a session is kept.
-#[derive(Clone, Debug)]
-pub enum Place {
-    Browser,
-    Store {
-        ticket: Ticket,
-        version: u64,
-        tenant: Box<str>,
-    },
-}
-
-impl Place {
-    /// What the store calls the session.
-    pub fn id_in_store(&self) -> Option<&str> {
-        match self {
-            Self::Browser => None,
-            Self::Store { ticket, .. } => Some(&ticket.id),
-        }
-    }
-}
-
 const SESSION: &str = "session";
 /// Of opened sessions that are kept at hand.
 const OPENED_BYTES: u64 = 32 * 1024 * 1024;
 const OPENED_LIFETIME: Duration = Duration::from_secs(300);
-
-/// A session as the browser brought it.
-#[derive(Debug)]
-pub struct Presented {
-    pub held: Arc<Held>,
-    /// Whether it should be kept anew: its idle time moved on, or its key is an old one.
-    pub stale: bool,
-}
 
 /// Why a session cannot be kept.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -411,8 +252,7 @@ impl Sessions {
     /// Whether a session that a browser holds has been ended here; a store forgets such a session by itself.
     async fn was_ended(&self, session: &Session, place: &Place) -> Result<bool, StoreError> {
         let Place::Browser = place else { return Ok(false) };
-        let indices = self.indices(session);
-        let ended_at = self.store.ended_at(&indices).await?;
+        let ended_at = self.store.ended_at(self.indices(session)).await?;
         Ok(ended_at.is_some_and(|at| session.started_at <= at))
     }
 
@@ -437,7 +277,7 @@ impl Sessions {
         let ticket = Ticket::issue();
         let (record, life) = self.record(&ticket, session, 1, &tenant, now)?;
         let indices = self.indices(session);
-        self.store.create(&ticket.id, record, &indices, life).await?;
+        self.store.create(&ticket.id, record, indices, life).await?;
         let sealed = ticket.seal(&self.ring, &name, &tenant).unwrap_or_default();
         Ok(jar.set_split(&sealed, self.last_moment(session).since(now))?)
     }
@@ -548,17 +388,23 @@ impl Sessions {
     }
 
     /// Under what a session is found by those who end it.
-    pub fn indices(&self, session: &Session) -> Vec<Fingerprint> {
-        let (issuer, subject) = (session.login.issuer.as_str(), session.login.subject.as_str());
-        let sid = session.login.claims.text("sid").map(|sid| ["sid", issuer, sid]);
+    pub fn indices<'a>(&self, session: &'a Session) -> &'a [Fingerprint] {
+        session.indices(|| self.new_indices(session))
+    }
+
+    fn new_indices(&self, session: &Session) -> Box<[Fingerprint]> {
         let Some(key) = self.index_keys.first() else {
-            return Vec::new();
+            return Box::default();
         };
         let of = |parts: &[&str]| key.of(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>());
-        [of(&["subject", issuer, subject]), of(&["session", &session.id])]
-            .into_iter()
-            .chain(sid.map(|sid| of(&sid)))
-            .collect()
+        let (issuer, subject) = (session.login.issuer.as_str(), session.login.subject.as_str());
+        let sid = session.login.claims.text("sid").map(|sid| of(&["sid", issuer, sid]));
+        let always = [
+            of(&["issuer", issuer]),
+            of(&["subject", issuer, subject]),
+            of(&["session", &session.id]),
+        ];
+        always.into_iter().chain(sid).collect()
     }
 
     /// The same index under every key of the ring: each replica finds it under the key that it has first.

@@ -1,7 +1,5 @@
 //! A session as bytes: versioned, so that the next release reads this one's.
 
-use std::sync::OnceLock;
-
 use serde::{Deserialize, Serialize};
 
 use super::Session;
@@ -81,24 +79,21 @@ pub(super) fn read(bytes: &[u8]) -> Option<Session> {
             return None;
         }
     };
-    (stored.v == VERSION).then(|| Session {
-        id: stored.id,
-        login: Login {
-            provider: stored.provider,
-            issuer: stored.issuer,
-            subject: stored.subject,
-            claims: stored.claims,
-            scopes: stored.scopes,
-            access_token: stored.access_token.map(Secret::new),
-            access_expires_at: stored.access_expires_at,
-            refresh_token: stored.refresh_token.map(Secret::new),
-            id_token: stored.id_token.map(Secret::new),
-        }
-        .into(),
-        started_at: stored.started_at,
-        seen_at: stored.seen_at,
-        identity: OnceLock::new(),
-    })
+    if stored.v != VERSION {
+        return None;
+    }
+    let login = Login {
+        provider: stored.provider,
+        issuer: stored.issuer,
+        subject: stored.subject,
+        claims: stored.claims,
+        scopes: stored.scopes,
+        access_token: stored.access_token.map(Secret::new),
+        access_expires_at: stored.access_expires_at,
+        refresh_token: stored.refresh_token.map(Secret::new),
+        id_token: stored.id_token.map(Secret::new),
+    };
+    Some(Session::of(stored.id, login.into(), stored.started_at, stored.seen_at))
 }
 
 impl Session {
@@ -115,12 +110,5 @@ impl Session {
             access_token: None,
             ..(*self.login).clone()
         })
-    }
-
-    fn with(&self, login: Login) -> Self {
-        Self {
-            login: login.into(),
-            ..self.clone()
-        }
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     identity::{Claims, Issuer, ProviderId, Scopes, Subject},
+    oauth::token::Login,
     policy::Scheme,
     secret::Secret,
 };

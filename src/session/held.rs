@@ -1,0 +1,119 @@
+//! A session, and where it is kept.
+
+use std::sync::{Arc, OnceLock};
+
+use super::Ticket;
+use crate::{
+    identity::{ClaimNames, Identity, Proof},
+    oauth::token::Login,
+    secret::{Fingerprint, random_text},
+    time::Timestamp,
+};
+
+/// A login that lasts.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// New at every login, so that none can be planted (I15).
+    pub id: Box<str>,
+    pub login: Arc<Login>,
+    pub started_at: Timestamp,
+    pub seen_at: Timestamp,
+    /// Made when it is first asked for, and shared by the requests that bring the same cookie.
+    identity: OnceLock<Arc<Identity>>,
+    indices: OnceLock<Box<[Fingerprint]>>,
+}
+
+impl Session {
+    pub fn begin(login: Login, now: Timestamp) -> Self {
+        Self::of(random_text::<16>().into(), login.into(), now, now)
+    }
+
+    pub(super) fn of(id: Box<str>, login: Arc<Login>, started_at: Timestamp, seen_at: Timestamp) -> Self {
+        Self {
+            id,
+            login,
+            started_at,
+            seen_at,
+            identity: OnceLock::new(),
+            indices: OnceLock::new(),
+        }
+    }
+
+    /// The same session with fresh tokens; its lifetime goes on as it was.
+    pub fn renewed(&self, login: Arc<Login>, now: Timestamp) -> Self {
+        Self::of(self.id.clone(), login, self.started_at, now)
+    }
+
+    /// The same session as seen now.
+    pub fn seen(&self, now: Timestamp) -> Self {
+        Self::of(self.id.clone(), self.login.clone(), self.started_at, now)
+    }
+
+    /// The same session with less to remember.
+    pub(super) fn with(&self, login: Login) -> Self {
+        Self::of(self.id.clone(), login.into(), self.started_at, self.seen_at)
+    }
+
+    /// Under what it is found; worked out once.
+    pub(super) fn indices(&self, work_out: impl FnOnce() -> Box<[Fingerprint]>) -> &[Fingerprint] {
+        self.indices.get_or_init(work_out)
+    }
+
+    /// Who logged in, until `expires_at`.
+    pub fn identity(&self, names: &ClaimNames, expires_at: Timestamp, now: Timestamp) -> Arc<Identity> {
+        let identity = || Arc::new(self.new_identity(names, expires_at, now));
+        self.identity.get_or_init(identity).clone()
+    }
+
+    fn new_identity(&self, names: &ClaimNames, expires_at: Timestamp, now: Timestamp) -> Identity {
+        let login = &self.login;
+        Identity {
+            provider: login.provider.clone(),
+            issuer: login.issuer.clone(),
+            subject: login.subject.clone(),
+            proof: Proof::Session,
+            username: names.username(&login.claims),
+            email: names.email(&login.claims, now),
+            groups: names.groups(&login.claims),
+            scopes: login.scopes.clone(),
+            claims: login.claims.clone(),
+            expires_at,
+        }
+    }
+}
+
+/// A session, and where it is kept.
+#[derive(Debug)]
+pub struct Held {
+    pub session: Arc<Session>,
+    pub place: Place,
+}
+
+/// Where a session is kept.
+#[derive(Clone, Debug)]
+pub enum Place {
+    Browser,
+    Store {
+        ticket: Ticket,
+        version: u64,
+        tenant: Box<str>,
+    },
+}
+
+impl Place {
+    /// What the store calls the session.
+    pub fn id_in_store(&self) -> Option<&str> {
+        match self {
+            Self::Browser => None,
+            Self::Store { ticket, .. } => Some(&ticket.id),
+        }
+    }
+}
+
+/// A session as the browser brought it.
+#[derive(Debug)]
+pub struct Presented {
+    pub held: Arc<Held>,
+    /// Whether it should be kept anew: its idle time moved on, or its key is an old one.
+    pub stale: bool,
+}

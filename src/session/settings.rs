@@ -1,0 +1,61 @@
+//! The `[session]` table.
+
+use std::time::Duration;
+
+use super::{RedisSettings, SealingKey};
+
+/// The `[session]` table.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The first seals, all open.
+    pub keys: Vec<SealingKey>,
+    /// Whether the keys were drawn at start because the file names none.
+    pub ephemeral_keys: bool,
+    pub idle_timeout: Duration,
+    /// From the login on; never extended.
+    pub max_lifetime: Duration,
+    /// How long before the access token's end it is refreshed.
+    pub refresh_before: Duration,
+    pub cookie: CookieSettings,
+    pub store: StoreSettings,
+    /// How long a session that was read from the store is not read again.
+    pub read_cache: Duration,
+}
+
+/// Where sessions are kept.
+#[derive(Clone, Debug, Default)]
+pub enum StoreSettings {
+    /// In the browser, sealed.
+    #[default]
+    Cookie,
+    /// In this process.
+    Memory { max_bytes: u64 },
+    /// In Redis, shared by several gateways.
+    Redis(Box<RedisSettings>),
+}
+
+/// The `cookie` key of the `[session]` table.
+#[derive(Clone, Debug)]
+pub struct CookieSettings {
+    /// Without prefix; `__Host-` is put before it on https, `__Secure-` when there is a domain.
+    pub name: Box<str>,
+    pub same_site: SameSite,
+    pub domain: Option<Box<str>>,
+}
+
+impl Default for CookieSettings {
+    fn default() -> Self {
+        Self {
+            name: "vestibule".into(),
+            same_site: SameSite::default(),
+            domain: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SameSite {
+    #[default]
+    Lax,
+    Strict,
+}

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod keygen;
 pub mod run;
+mod sessions;
 
 use std::{
     io::{self, Write},
@@ -48,6 +49,8 @@ enum Command {
     /// Problems go to standard error, with line, column and what to write instead; the exit status is then 1.
     /// Nothing is sent to anybody.
     Check(ConfigFile),
+    /// See and end sessions, by asking a gateway that runs.
+    Sessions(sessions::Options),
     /// Make a session key, for `key_files` in the `[session]` table.
     Keygen(keygen::Options),
     /// Try it: a development authorization server and a sample application, with the gateway in front, in one process.
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(file) => run::run(&file.config),
         Command::Check(file) => check::check(&file.config),
+        Command::Sessions(options) => sessions::sessions(&options),
         Command::Keygen(options) => keygen::keygen(&options),
         #[cfg(feature = "demo")]
         Command::Demo(options) => demo::demo(&options),
@@ -90,6 +94,10 @@ pub fn main() -> ExitCode {
 enum No {
     #[error(transparent)]
     Problems(#[from] crate::config::Problems),
+    #[error("cannot read {path}: {error}")]
+    Unreadable { path: String, error: io::Error },
+    #[error("{0}")]
+    Refused(String),
     #[error("cannot write {path}: {error}")]
     Unwritable { path: String, error: io::Error },
     #[error("cannot write the answer: {0}")]

@@ -87,6 +87,8 @@ tables! {
     struct Admin {
         /// One TCP address.
         listen: SocketAddr,
+        /// A file with the token of who may see and end sessions.
+        token_file: PathBuf,
     }
 
     /// What is logged, and how.

@@ -117,7 +117,7 @@ fn document(text: &str, findings: &mut Findings) -> Option<file::File> {
 /// Makes the settings section by section, and goes on where one is wrong.
 fn settings(file: file::File, load: &mut Load<'_>) -> Option<Settings> {
     let log = server::log(file.log);
-    let server = server::settings(file.server, file.admin);
+    let server = server::settings(file.server, file.admin, load);
     let session = session::settings(file.session, load);
     let provider_tables = entries(file.provider)?;
     let offers = provider::offers(&provider_tables);

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::{
     address::ReservedPath,
     file,
+    load::Load,
     measure::Timeout,
     read::{At, Field},
 };
@@ -37,14 +38,16 @@ pub(super) struct Server {
 const PORT: u16 = 4180;
 const ADMIN_PORT: u16 = 4181;
 
-pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>) -> Server {
+pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, load: &mut Load<'_>) -> Server {
     let table = table.or_default();
     let listen = table.listen.into_value().map_or_else(Vec::new, |list| list.0);
     let addresses = listen.iter().map(|address| address.value).collect();
     let proxies = table.trusted_proxies.into_value().unwrap_or_default();
     let prefix = table.auth_prefix.or(ReservedPath("/oauth2".into()));
     let limits = table.limits.or_default();
-    let admin = admin.or_default().listen.given().cloned();
+    let admin = admin.or_default();
+    let admin_token = admin.token_file.given().and_then(|file| load.secret_file(file));
+    let admin = admin.listen.given().cloned();
     Server {
         bodies: body_limits(&limits),
         server: Settings {
@@ -64,6 +67,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>) ->
         },
         gateway: gateway::settings::Settings {
             auth_prefix: prefix.0.into(),
+            admin_token,
         },
         trusted_proxies: proxies.into_iter().map(|network| network.value).collect(),
         listen,

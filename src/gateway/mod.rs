@@ -1,5 +1,6 @@
 //! The walk of a request: who is at the door, may they pass, and what is the application told.
 
+mod administration;
 mod authenticate;
 mod endpoints;
 mod error;

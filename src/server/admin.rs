@@ -2,15 +2,13 @@
 
 use std::{convert::Infallible, io, net::TcpListener as StdListener, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::service::service_fn;
+use hyper::{body::Incoming, service::service_fn};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Limits, connection, listen::Door};
-use crate::telemetry::Metrics;
+use super::{Handle, Limits, connection, listen::Door};
+use crate::{telemetry::Metrics, upstream::body::Body};
 
 /// Open connections at once; an operator's programs are few.
 const CONNECTIONS: usize = 64;
@@ -18,28 +16,41 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the admin listener tells of.
-#[derive(Clone, Debug)]
-pub(super) struct Office {
+#[derive(Debug)]
+pub(super) struct Office<H> {
+    pub(super) handler: Arc<H>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) draining: CancellationToken,
 }
 
 /// Answers until the last worker has ended.
-pub(super) async fn serve(listener: StdListener, office: Office, over: CancellationToken) -> io::Result<()> {
+pub(super) async fn serve<H: Handle>(
+    listener: StdListener,
+    office: Office<H>,
+    over: CancellationToken,
+) -> io::Result<()> {
+    let office = Arc::new(office);
     let mut door = Door::open(listener, Arc::new(Semaphore::new(CONNECTIONS)), over.clone())?;
     while let Some(guest) = door.next().await {
         let (office, over) = (office.clone(), over.clone());
         let service = service_fn(move |request: Request<_>| {
-            let answer = office.answer(request.method(), request.uri().path());
-            async move { Ok::<_, Infallible>(answer) }
+            let office = office.clone();
+            async move { Ok::<_, Infallible>(office.reply(request).await) }
         });
         tokio::spawn(async move { connection::serve(guest, (), &Limits::default(), over, service).await });
     }
     Ok(())
 }
 
-impl Office {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+impl<H: Handle> Office<H> {
+    async fn reply(&self, request: Request<Incoming>) -> Response<Body> {
+        match request.uri().path() {
+            path if path == "/sessions" || path.starts_with("/sessions/") => self.handler.administer(request).await,
+            path => self.answer(request.method(), path),
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Body> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only\n".into());
             let allow = HeaderValue::from_static("GET, HEAD");
@@ -58,8 +69,8 @@ impl Office {
     }
 }
 
-fn response(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
+fn response(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

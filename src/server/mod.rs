@@ -27,11 +27,18 @@ use workers::{Shared, Stop};
 pub trait Handle: Send + Sync + 'static {
     /// Answers a request that came from this address.
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Answers whoever runs it, on the admin listener.
+    fn administer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 }
 
 impl Handle for Gateway {
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send {
         self.handle(request, peer)
+    }
+
+    fn administer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send {
+        self.administer(request)
     }
 }
 
@@ -126,6 +133,7 @@ impl<H: Handle> Server<H> {
         running.threads = workers::start(&self.shared, self.listeners, &over)?;
         if let Some(listener) = self.admin {
             let office = Office {
+                handler: self.shared.handler.clone(),
                 metrics: self.shared.metrics.clone(),
                 draining: running.stop.drain.clone(),
             };

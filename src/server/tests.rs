@@ -21,6 +21,10 @@ struct Stub {
 }
 
 impl Handle for Stub {
+    async fn administer(&self, request: Request<Incoming>) -> Response<Body> {
+        Response::new(format!("administered {}", request.uri().path()).into())
+    }
+
     async fn handle(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         match request.uri().path() {
             "/panic" => panic!("a bug"),

@@ -1,6 +1,6 @@
 //! Sessions that end although no browser asks for it.
 
-use super::{Sessions, StoreError};
+use super::{Label, Sessions, StoreError};
 use crate::{
     identity::{Issuer, Subject},
     secret::Fingerprint,
@@ -10,6 +10,7 @@ use crate::{
 /// Which sessions, of one provider.
 #[derive(Clone, Copy, Debug)]
 pub enum Whose<'a> {
+    Everybody,
     /// All of a person.
     Subject(&'a Subject),
     /// Those that came from one session at the provider.
@@ -30,12 +31,14 @@ impl Sessions {
         at: Timestamp,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        let (kind, name) = match whose {
-            Whose::Subject(subject) => ("subject", subject.as_str()),
-            Whose::Sid(sid) => ("sid", sid),
+        let issuer = issuer.as_str();
+        let name = match whose {
+            Whose::Everybody => vec!["issuer", issuer],
+            Whose::Subject(subject) => vec!["subject", issuer, subject.as_str()],
+            Whose::Sid(sid) => vec!["sid", issuer, sid],
         };
         let mut found: usize = 0;
-        for index in self.all_indices(&[kind, issuer.as_str(), name]) {
+        for index in self.all_indices(&name) {
             let ended = self.store.end_all(&index, at.min(now), self.settings.max_lifetime);
             found = found.saturating_add(ended.await?);
         }
@@ -44,6 +47,24 @@ impl Sessions {
             self.opened.invalidate_all();
         }
         Ok(found)
+    }
+
+    /// Ends one session that a store keeps; says whether there was one.
+    pub async fn end_id(&self, id: &str) -> Result<bool, StoreError> {
+        let ended = self.store.end(id).await?;
+        // What was read from the store a moment ago is not there any more.
+        self.opened.invalidate_all();
+        Ok(ended)
+    }
+
+    /// Sessions that a store keeps, and what may be shown of them; none of those that browsers hold.
+    pub async fn listed(&self, limit: usize) -> Result<Vec<(Box<str>, Label)>, StoreError> {
+        let listed = self.store.list(limit).await?;
+        let shown = listed.into_iter().filter_map(|(id, label)| {
+            let label = Label::open(&self.ring, &id, &label)?;
+            Some((id, label))
+        });
+        Ok(shown.collect())
     }
 
     /// Whether something that counts once has been used up before.

@@ -110,6 +110,12 @@ pub struct Label {
 }
 
 impl Label {
+    pub(super) fn open(ring: &KeyRing, id: &str, sealed: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(sealed).ok()?;
+        let opened = ring.open(context("label", id, ""), text)?;
+        serde_json::from_slice(&opened.plaintext).ok()
+    }
+
     fn of(session: &Session) -> Self {
         Self {
             provider: session.login.provider.clone(),

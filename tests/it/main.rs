@@ -2,6 +2,7 @@
 
 #![cfg(feature = "demo")]
 
+mod administration;
 mod bearer;
 mod chooser;
 mod chromium;

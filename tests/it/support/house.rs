@@ -60,6 +60,9 @@ impl House {
             let port = free_port();
             let mut text = file(port, provider.issuer(), upstream.address);
             text.push_str(&more(([127, 0, 0, 1], port).into()));
+            if !text.contains("[admin]") {
+                text.push_str("\n[admin]\nlisten = \"127.0.0.1:0\"\n");
+            }
             let surroundings = Surroundings {
                 directory: Path::new(""),
                 variable: |_| None,
@@ -279,6 +282,10 @@ impl House {
         client().get(self.url(path)).send().await.unwrap().status().as_u16()
     }
 
+    pub fn admin_address(&self) -> SocketAddr {
+        self.gateway.admin_address().unwrap()
+    }
+
     /// Status and text of a page of the admin listener.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         let address = self.gateway.admin_address().unwrap();
@@ -353,7 +360,6 @@ version = 1
 server.listen = ["127.0.0.1:{port}"]
 server.workers = 2
 server.drain_delay = "0s"
-admin.listen = "127.0.0.1:0"
 
 [provider.corp]
 issuer = "{issuer}"

@@ -7,12 +7,42 @@ use vestibule::demo::authorization_server::User;
 use crate::support::{
     browser::{Browser, client},
     house::House,
+    redis::{Redis, redis_is_installed},
 };
 
 const COOKIE: &str = "store = \"cookie\"";
 const MEMORY: &str = "store = \"memory\"";
 /// As strict as it gets: every request reads the store.
 const MEMORY_READ_EVERY_TIME: &str = "store = \"memory\"\nread_cache = \"0s\"";
+
+/// Keys for a Redis of the test's own, as long as there is one.
+struct InRedis {
+    keys: String,
+    _redis: Redis,
+    _url: tempfile::NamedTempFile,
+}
+
+impl InRedis {
+    fn start() -> Option<Self> {
+        if !redis_is_installed() {
+            return None;
+        }
+        let redis = Redis::start();
+        let url = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(url.path(), redis.url()).unwrap();
+        Some(Self {
+            keys: format!("store = \"redis\"\nredis = {{ url_file = {:?} }}", url.path()),
+            _redis: redis,
+            _url: url,
+        })
+    }
+}
+
+/// These places, and Redis where there is one.
+fn with_redis<'a>(places: &[&'a str], redis: &'a Option<InRedis>) -> Vec<&'a str> {
+    let redis = redis.as_ref().map(|redis| redis.keys.as_str());
+    places.iter().copied().chain(redis).collect()
+}
 
 async fn logged_in(keeping: &str) -> (House, Browser) {
     let house = House::open_keeping(keeping).await;
@@ -24,7 +54,8 @@ async fn logged_in(keeping: &str) -> (House, Browser) {
 
 #[tokio::test]
 async fn a_session_lasts_idles_and_ends() {
-    for keeping in [COOKIE, MEMORY, MEMORY_READ_EVERY_TIME] {
+    let redis = InRedis::start();
+    for keeping in with_redis(&[COOKIE, MEMORY, MEMORY_READ_EVERY_TIME], &redis) {
         let (house, mut alice) = logged_in(keeping).await;
         for _ in 0..3 {
             house.clock.advance(Duration::from_secs(25 * 60));
@@ -49,7 +80,8 @@ async fn a_copied_cookie_ends_with_the_sign_out() {
 
 #[tokio::test]
 async fn tokens_are_refreshed_once_however_many_ask() {
-    for keeping in [COOKIE, MEMORY, MEMORY_READ_EVERY_TIME] {
+    let redis = InRedis::start();
+    for keeping in with_redis(&[COOKIE, MEMORY, MEMORY_READ_EVERY_TIME], &redis) {
         let (house, alice) = logged_in(keeping).await;
         for generation in 1..=5 {
             let calls = house.token_calls();
@@ -82,7 +114,8 @@ async fn tokens_are_refreshed_once_however_many_ask() {
 
 #[tokio::test]
 async fn who_was_taken_out_of_a_group_is_out_after_the_next_refresh() {
-    for keeping in [COOKIE, MEMORY] {
+    let redis = InRedis::start();
+    for keeping in with_redis(&[COOKIE, MEMORY], &redis) {
         let house = House::open_keeping(keeping).await;
         let mut admin = Browser::new();
         let form = admin.open(&house.url("/admin/")).await;
@@ -105,7 +138,8 @@ async fn who_was_taken_out_of_a_group_is_out_after_the_next_refresh() {
 
 #[tokio::test]
 async fn n_038_what_the_provider_refuses_ends_and_what_it_does_not_answer_does_not() {
-    for keeping in [COOKIE, MEMORY] {
+    let redis = InRedis::start();
+    for keeping in with_redis(&[COOKIE, MEMORY], &redis) {
         let (house, mut alice) = logged_in(keeping).await;
         house.stop_provider().await;
         house.clock.advance(Duration::from_secs(4 * 60 + 30));

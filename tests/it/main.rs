@@ -16,6 +16,7 @@ mod login;
 mod logout;
 mod operating;
 mod redis;
+mod redis_outage;
 mod replicas;
 mod stalls;
 mod store_faults;

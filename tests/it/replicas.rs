@@ -202,3 +202,23 @@ async fn f_17_a_replica_that_dies_with_the_answer_costs_one_login_and_no_loop() 
     assert_eq!(alice.open(&replicas.first.url("/again")).await.status, 200);
     assert_eq!(alice.fetch(&replicas.first.url("/")).await.status, 200);
 }
+
+#[tokio::test]
+async fn what_ends_at_one_replica_has_ended_at_the_other() {
+    if !redis_is_installed() {
+        return;
+    }
+    let replicas = Replicas::start().await;
+    let cookie = replicas.logged_in().await.session_cookie();
+    let client = client();
+    assert_eq!(replicas.ask(&client, &cookie, 2).await, [200, 200]);
+    let out = client
+        .post(format!("http://{}/oauth2/sign_out", replicas.second.address))
+        .header("host", replicas.first.address.to_string())
+        .header("cookie", format!("vestibule={cookie}"));
+    assert!(out.send().await.unwrap().status().is_success());
+    let begun = Instant::now();
+    while replicas.ask(&client, &cookie, 2).await != [401, 401] {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it goes on elsewhere");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -25,6 +26,8 @@ impl Chromium {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
+            // A group of its own, so that the browser goes with its driver.
+            .process_group(0)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -116,9 +119,18 @@ impl Chromium {
         }
     }
 
-    async fn leave(mut self) {
-        self.driver.quit().await.unwrap();
-        let _ = self.process.kill();
+    async fn leave(self) {
+        self.driver.clone().quit().await.unwrap();
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.process.id());
+        let _ = Command::new("kill")
+            .args(["-KILL", "--", &group])
+            .stderr(Stdio::null())
+            .status();
         let _ = self.process.wait();
     }
 }

@@ -25,12 +25,12 @@ use tokio::{
 };
 
 use super::Limits;
-use crate::time::Alarm;
+use crate::{time::Alarm, upstream::wire::Wire};
 
 /// A client's socket; what it carries is let go when it closes, upgraded or not.
 #[derive(Debug)]
 pub(super) struct Socket<T> {
-    stream: TcpStream,
+    stream: Wire,
     spoke: Arc<AtomicBool>,
     stall: Duration,
     /// Runs while the client takes nothing.
@@ -51,7 +51,7 @@ pub(super) struct Patience {
 pub(super) fn pair<T>(stream: TcpStream, carried: T, limits: &Limits) -> (Socket<T>, Patience) {
     let spoke = Arc::<AtomicBool>::default();
     let socket = Socket {
-        stream,
+        stream: stream.into(),
         spoke: spoke.clone(),
         stall: limits.stall,
         stalled: None,

@@ -8,6 +8,7 @@ mod pool;
 pub mod target;
 mod template;
 mod upgrade;
+pub mod wire;
 
 use std::{
     net::IpAddr,

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Destination, UpstreamError, body::RequestBody};
+use super::{Destination, UpstreamError, body::RequestBody, wire::Wire};
 use crate::{time::Alarm, trust::TrustRoots};
 
 pub(super) struct Pool {
@@ -98,7 +98,7 @@ impl Pool {
         };
         tcp.set_nodelay(true)?;
         match &self.tls {
-            None => handshake(tcp).await,
+            None => handshake(Wire::from(tcp)).await,
             Some((connector, name)) => handshake(connector.connect(name.clone(), tcp).await?).await,
         }
     }
@@ -118,11 +118,12 @@ impl Pool {
         if sender.is_closed() {
             return;
         }
+        let since = Instant::now();
         let mut drawer = self.drawer();
-        let aged = drawer.iter().take_while(|idle| idle.since.elapsed() >= IDLE).count();
+        let is_aged = |idle: &&Idle| since.duration_since(idle.since) >= IDLE;
+        let aged = drawer.iter().take_while(is_aged).count();
         drawer.drain(..aged);
         if drawer.len() < MAX_IDLE {
-            let since = Instant::now();
             drawer.push(Idle { sender, alarm, since });
         }
     }

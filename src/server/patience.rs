@@ -11,7 +11,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -25,11 +25,12 @@ use tokio::{
 };
 
 use super::Limits;
+use crate::{time::Alarm, upstream::wire::Wire};
 
 /// A client's socket; what it carries is let go when it closes, upgraded or not.
 #[derive(Debug)]
 pub(super) struct Socket<T> {
-    stream: TcpStream,
+    stream: Wire,
     spoke: Arc<AtomicBool>,
     stall: Duration,
     /// Runs while the client takes nothing.
@@ -42,20 +43,26 @@ pub(super) struct Socket<T> {
 pub(super) struct Patience {
     spoke: Arc<AtomicBool>,
     head: Duration,
+    /// Of all waits on this connection; there is one at a time.
+    alarm: Arc<Mutex<Alarm>>,
 }
 
 /// The socket, and the timer that watches it.
 pub(super) fn pair<T>(stream: TcpStream, carried: T, limits: &Limits) -> (Socket<T>, Patience) {
     let spoke = Arc::<AtomicBool>::default();
     let socket = Socket {
-        stream,
+        stream: stream.into(),
         spoke: spoke.clone(),
         stall: limits.stall,
         stalled: None,
         _carried: carried,
     };
-    let head = limits.header_timeout;
-    (socket, Patience { spoke, head })
+    let patience = Patience {
+        spoke,
+        head: limits.header_timeout,
+        alarm: Arc::default(),
+    };
+    (socket, patience)
 }
 
 impl<T> Socket<T> {
@@ -82,18 +89,20 @@ impl Timer for Patience {
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         self.spoke.store(false, Ordering::Relaxed);
         Box::pin(Wait {
-            timer: Box::pin(tokio::time::sleep_until(deadline.into())),
+            deadline: deadline.into(),
             spoke: self.spoke.clone(),
             head: Some(self.head),
+            alarm: self.alarm.clone(),
         })
     }
 }
 
 struct Wait {
-    timer: Pin<Box<tokio::time::Sleep>>,
+    deadline: tokio::time::Instant,
     spoke: Arc<AtomicBool>,
     /// Until the head has begun.
     head: Option<Duration>,
+    alarm: Arc<Mutex<Alarm>>,
 }
 
 impl Sleep for Wait {}
@@ -106,9 +115,10 @@ impl Future for Wait {
             && let Some(head) = self.head.take()
         {
             let now = tokio::time::Instant::now();
-            self.timer.as_mut().reset(now.checked_add(head).unwrap_or(now));
+            self.deadline = now.checked_add(head).unwrap_or(now);
         }
-        self.timer.as_mut().poll(cx)
+        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        alarm.poll(self.deadline, cx)
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 use super::UpstreamError;
-use crate::time::Timestamp;
+use crate::time::{Alarm, Timestamp};
 
 /// Watches over exchanges that last, and cuts those whose ground is gone.
 pub trait Watch: fmt::Debug + Send + Sync {
@@ -100,12 +100,13 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Waits for so long at most, and no longer than the lifeline holds.
 pub(super) async fn within<T>(
+    alarm: &mut Alarm,
     limit: Duration,
     lifeline: Option<&mut Lifeline>,
     mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, UpstreamError> {
     let first = limit.min(SOON);
-    if let Ok(done) = timeout(first, work.as_mut()).await {
+    if let Some(done) = alarm.within(first, work.as_mut()).await {
         return Ok(done);
     }
     let rest = timeout(limit.saturating_sub(first), work);

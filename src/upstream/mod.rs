@@ -8,6 +8,7 @@ mod pool;
 pub mod target;
 mod template;
 mod upgrade;
+pub mod wire;
 
 use std::{
     net::IpAddr,
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::{
     policy::{Origin, Permit},
+    time::Alarm,
     trust::TrustRoots,
 };
 use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
@@ -305,7 +307,8 @@ impl Upstream {
         let mut request = request;
         loop {
             let answer = pin!(lease.sender.try_send_request(request));
-            match self.in_time(answer, progress, lifeline.as_deref_mut()).await? {
+            let answer = self.in_time(&mut lease.alarm, answer, progress, lifeline.as_deref_mut());
+            match answer.await? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut error) => {
                     let unsent = error.take_message().filter(|_| lease.used);
@@ -319,6 +322,7 @@ impl Upstream {
     /// The response's time runs from the last byte of the request.
     async fn in_time<T>(
         &self,
+        alarm: &mut Alarm,
         mut answer: Pin<&mut impl Future<Output = T>>,
         progress: Option<&Progress>,
         mut lifeline: Option<&mut Lifeline>,
@@ -332,12 +336,12 @@ impl Upstream {
                 }
             });
             // The upload has limits of its own.
-            let uploaded = lifeline::within(Duration::MAX, lifeline.as_deref_mut(), uploaded).await?;
+            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline.as_deref_mut(), uploaded).await?;
             if let Some(answer) = uploaded? {
                 return Ok(answer);
             }
         }
-        lifeline::within(self.settings.timeouts.response, lifeline, answer).await
+        lifeline::within(alarm, self.settings.timeouts.response, lifeline, answer).await
     }
 
     fn upgraded(

@@ -23,8 +23,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Destination, UpstreamError, body::RequestBody};
-use crate::trust::TrustRoots;
+use super::{Destination, UpstreamError, body::RequestBody, wire::Wire};
+use crate::{time::Alarm, trust::TrustRoots};
 
 pub(super) struct Pool {
     destination: Destination,
@@ -34,6 +34,7 @@ pub(super) struct Pool {
 
 struct Idle {
     sender: SendRequest<RequestBody>,
+    alarm: Alarm,
     since: Instant,
 }
 
@@ -65,8 +66,9 @@ impl Pool {
     /// A connection from this thread's drawer, or a new one.
     pub(super) async fn lease(self: &Arc<Self>, connect: Duration) -> Result<Lease, UpstreamError> {
         match self.idle() {
-            Some(sender) => Ok(Lease {
+            Some(Idle { sender, alarm, .. }) => Ok(Lease {
                 sender,
+                alarm,
                 pool: self.clone(),
                 used: true,
             }),
@@ -82,6 +84,7 @@ impl Pool {
         let sender = sender.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
         Ok(Lease {
             sender,
+            alarm: Alarm::default(),
             pool: self.clone(),
             used: false,
         })
@@ -95,32 +98,33 @@ impl Pool {
         };
         tcp.set_nodelay(true)?;
         match &self.tls {
-            None => handshake(tcp).await,
+            None => handshake(Wire::from(tcp)).await,
             Some((connector, name)) => handshake(connector.connect(name.clone(), tcp).await?).await,
         }
     }
 
     /// The connection that was used last, so that those that are not needed grow old and go.
-    fn idle(&self) -> Option<SendRequest<RequestBody>> {
+    fn idle(&self) -> Option<Idle> {
         let mut drawer = self.drawer();
         while let Some(idle) = drawer.pop() {
             if idle.sender.is_ready() && idle.since.elapsed() < IDLE {
-                return Some(idle.sender);
+                return Some(idle);
             }
         }
         None
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>) {
+    fn keep(&self, sender: SendRequest<RequestBody>, alarm: Alarm) {
         if sender.is_closed() {
             return;
         }
+        let since = Instant::now();
         let mut drawer = self.drawer();
-        let aged = drawer.iter().take_while(|idle| idle.since.elapsed() >= IDLE).count();
+        let is_aged = |idle: &&Idle| since.duration_since(idle.since) >= IDLE;
+        let aged = drawer.iter().take_while(is_aged).count();
         drawer.drain(..aged);
         if drawer.len() < MAX_IDLE {
-            let since = Instant::now();
-            drawer.push(Idle { sender, since });
+            drawer.push(Idle { sender, alarm, since });
         }
     }
 
@@ -167,6 +171,8 @@ fn thread_number() -> usize {
 /// A connection that is in use by one exchange.
 pub(super) struct Lease {
     pub(super) sender: SendRequest<RequestBody>,
+    /// For waits of the exchange.
+    pub(super) alarm: Alarm,
     pool: Arc<Pool>,
     /// It served another request before, so the other side may be closing it.
     pub(super) used: bool,
@@ -174,7 +180,7 @@ pub(super) struct Lease {
 
 impl Lease {
     pub(super) fn give_back(self) {
-        self.pool.keep(self.sender);
+        self.pool.keep(self.sender, self.alarm);
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {

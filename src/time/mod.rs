@@ -1,11 +1,15 @@
 //! Points in time, and the one seam through which the program learns what time it is.
 
+mod alarm;
+
 use std::{
     sync::atomic::{AtomicI64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
+
+pub use alarm::Alarm;
 
 /// A point on the wall clock, in whole seconds since the Unix epoch (RFC 7519 §2, `NumericDate`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::Arrival;
+use crate::policy::Origin;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -13,18 +13,45 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 const VIA: &str = "1.1 vestibule";
 
+/// What depends on the site alone.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    origin: Origin,
+    /// Host and port, as the configuration has them.
+    pub(super) authority: HeaderValue,
+    scheme: &'static str,
+    port: HeaderValue,
+    /// How `Forwarded` ends.
+    tail: String,
+}
+
+impl Site {
+    pub(super) fn of(origin: &Origin) -> Self {
+        let scheme = origin.scheme.as_str();
+        let authority = match origin.port {
+            Some(port) => format!("{}:{port}", origin.host),
+            None => origin.host.to_string(),
+        };
+        Self {
+            origin: origin.clone(),
+            scheme,
+            port: origin.port.unwrap_or(origin.scheme.default_port()).into(),
+            tail: format!(";host=\"{authority}\";proto={scheme}"),
+            // The configuration and the reading of targets let nothing else in.
+            authority: HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost")),
+        }
+    }
+
+    pub(super) fn is_of(&self, origin: &Origin) -> bool {
+        self.origin == *origin
+    }
+}
+
 /// Writes the whole family anew, from the socket, from trusted proxies and from the configuration (I7, I8).
-pub(super) fn write(arrival: &Arrival<'_>, before: &[IpAddr], headers: &mut HeaderMap) {
-    let origin = arrival.origin;
-    let scheme = if origin.is_https() { "https" } else { "http" };
-    let authority = match origin.port {
-        Some(port) => format!("{}:{port}", origin.host),
-        None => origin.host.to_string(),
-    };
-    let port = origin.port.unwrap_or(if origin.is_https() { 443 } else { 80 });
+pub(super) fn write(peer: IpAddr, site: &Site, before: &[IpAddr], headers: &mut HeaderMap) {
     let mut chain = String::new();
     let mut forwarded = String::with_capacity(128);
-    for address in before.iter().chain([&arrival.peer]) {
+    for address in before.iter().chain([&peer]) {
         let address = address.to_canonical();
         let text = address.to_string();
         let comma = if chain.is_empty() { "" } else { ", " };
@@ -34,10 +61,11 @@ pub(super) fn write(arrival: &Arrival<'_>, before: &[IpAddr], headers: &mut Head
             IpAddr::V6(_) => forwarded.extend([comma, "for=\"[", &text, "]\""]),
         }
     }
-    forwarded.extend([";host=\"", &authority, "\";proto=", scheme]);
-    headers.insert(PROTO, HeaderValue::from_static(scheme));
-    headers.insert(PORT, HeaderValue::from(port));
-    for (name, value) in [(FOR, chain), (HOST, authority), (header::FORWARDED, forwarded)] {
+    forwarded.push_str(&site.tail);
+    headers.insert(PROTO, HeaderValue::from_static(site.scheme));
+    headers.insert(PORT, site.port.clone());
+    headers.insert(HOST, site.authority.clone());
+    for (name, value) in [(FOR, chain), (header::FORWARDED, forwarded)] {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }

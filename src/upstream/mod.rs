@@ -5,15 +5,17 @@ mod forwarded;
 pub mod headers;
 pub mod lifeline;
 mod pool;
+mod settings;
 pub mod target;
 mod template;
 mod upgrade;
 pub mod wire;
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -21,78 +23,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+pub use settings::{BodyLimits, Destination, Settings, Timeouts};
+
 use crate::{
     policy::{Origin, Permit},
     time::Alarm,
     trust::TrustRoots,
 };
 use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
-use headers::{IdentityHeader, OwnCookies, Scrubbed, remove_all, remove_nominated};
+use forwarded::Site;
+use headers::{OwnCookies, Scrubbed, remove_all, remove_nominated};
 use lifeline::Lifeline;
 use pool::{Lease, Pool};
-
-/// Where a route's requests go, and how.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub destination: Destination,
-    /// Send the client's `Host` on, instead of the destination's.
-    pub preserve_host: bool,
-    pub identity_headers: Vec<IdentityHeader>,
-    pub timeouts: Timeouts,
-    pub bodies: BodyLimits,
-    pub trust: TrustRoots,
-}
-
-/// Limits of what a client sends.
-#[derive(Clone, Copy, Debug)]
-pub struct BodyLimits {
-    /// The longest request body.
-    pub bytes: u64,
-    /// Between two pieces of it.
-    pub idle: Duration,
-}
-
-impl Default for BodyLimits {
-    fn default() -> Self {
-        Self {
-            bytes: 1 << 30,
-            idle: Duration::from_secs(30),
-        }
-    }
-}
-
-/// A base URL without path: `http://10.0.0.5:8080`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Destination {
-    pub tls: bool,
-    /// A name or an address; IPv6 without brackets.
-    pub host: Box<str>,
-    pub port: u16,
-}
-
-/// Limits of each wait for an upstream.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// Until connected, TLS included.
-    pub connect: Duration,
-    /// From the request's last byte to the response's first.
-    pub response: Duration,
-    /// Between two pieces of a body, either way, and of an upgraded connection.
-    pub idle: Duration,
-    /// A whole exchange, upgraded connections included; absent: no limit.
-    pub stream: Option<Duration>,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            response: Duration::from_secs(60),
-            idle: Duration::from_secs(300),
-            stream: None,
-        }
-    }
-}
 
 /// Where the client stands, for `X-Forwarded-*`, `Forwarded` and `Via`.
 #[derive(Clone, Debug)]
@@ -134,6 +76,8 @@ struct Upstream {
     settings: Settings,
     host: HeaderValue,
     pool: Arc<Pool>,
+    /// The first site that asked for it; most upstreams have no other.
+    site: OnceLock<Site>,
 }
 
 impl Upstreams {
@@ -157,6 +101,7 @@ impl Upstreams {
                 host: settings.destination.authority(),
                 settings,
                 pool,
+                site: OnceLock::new(),
             });
         }
         Ok(Self { upstreams, own_cookies })
@@ -222,22 +167,6 @@ impl Upstreams {
     }
 }
 
-impl Destination {
-    fn authority(&self) -> HeaderValue {
-        let host = match self.host.contains(':') {
-            true => format!("[{}]", self.host),
-            false => self.host.to_string(),
-        };
-        let standard = if self.tls { 443 } else { 80 };
-        let authority = match self.port == standard {
-            true => host,
-            false => format!("{host}:{}", self.port),
-        };
-        // The configuration lets nothing else in.
-        HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
-    }
-}
-
 type Outgoing = (
     Request<RequestBody>,
     Option<Arc<Progress>>,
@@ -265,8 +194,14 @@ impl Upstream {
         *request.version_mut() = Version::HTTP_11;
         *request.uri_mut() = target.to_uri();
         let mut headers = parts.headers;
-        headers.insert(header::HOST, self.host_for(arrival));
-        forwarded::write(arrival, &forwarded_for, &mut headers);
+        let site = self.site(arrival.origin);
+        let host = if self.settings.preserve_host {
+            &site.authority
+        } else {
+            &self.host
+        };
+        headers.insert(header::HOST, host.clone());
+        forwarded::write(arrival.peer, &site, &forwarded_for, &mut headers);
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
         }
@@ -282,17 +217,12 @@ impl Upstream {
         Ok((request, progress, upgrade))
     }
 
-    /// The destination's own name, or the one that the configuration gives the site.
-    fn host_for(&self, arrival: &Arrival<'_>) -> HeaderValue {
-        if !self.settings.preserve_host {
-            return self.host.clone();
+    fn site(&self, origin: &Origin) -> Cow<'_, Site> {
+        let first = self.site.get_or_init(|| Site::of(origin));
+        match first.is_of(origin) {
+            true => Cow::Borrowed(first),
+            false => Cow::Owned(Site::of(origin)),
         }
-        let origin = arrival.origin;
-        let authority = match origin.port {
-            Some(port) => format!("{}:{port}", origin.host),
-            None => origin.host.to_string(),
-        };
-        HeaderValue::try_from(authority).unwrap_or_else(|_| self.host.clone())
     }
 
     /// Sends a request once; again only where nothing of it was sent, because the other side had closed (F-07).

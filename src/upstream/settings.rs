@@ -1,0 +1,88 @@
+//! Where requests go, and within which limits.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::headers::IdentityHeader;
+use crate::trust::TrustRoots;
+
+/// Where a route's requests go, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub destination: Destination,
+    /// Send the client's `Host` on, instead of the destination's.
+    pub preserve_host: bool,
+    pub identity_headers: Vec<IdentityHeader>,
+    pub timeouts: Timeouts,
+    pub bodies: BodyLimits,
+    pub trust: TrustRoots,
+}
+
+/// Limits of what a client sends.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// The longest request body.
+    pub bytes: u64,
+    /// Between two pieces of it.
+    pub idle: Duration,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 1 << 30,
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A base URL without path: `http://10.0.0.5:8080`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    pub tls: bool,
+    /// A name or an address; IPv6 without brackets.
+    pub host: Box<str>,
+    pub port: u16,
+}
+
+/// Limits of each wait for an upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Until connected, TLS included.
+    pub connect: Duration,
+    /// From the request's last byte to the response's first.
+    pub response: Duration,
+    /// Between two pieces of a body, either way, and of an upgraded connection.
+    pub idle: Duration,
+    /// A whole exchange, upgraded connections included; absent: no limit.
+    pub stream: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(60),
+            idle: Duration::from_secs(300),
+            stream: None,
+        }
+    }
+}
+
+impl Destination {
+    /// As `Host` names it (RFC 9110 §7.2).
+    pub(super) fn authority(&self) -> HeaderValue {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.to_string(),
+        };
+        let standard = if self.tls { 443 } else { 80 };
+        let authority = match self.port == standard {
+            true => host,
+            false => format!("{host}:{}", self.port),
+        };
+        // The configuration lets nothing else in.
+        HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
+    }
+}

@@ -1,9 +1,13 @@
 //! Who somebody is: the words that every room shares. Pure.
 
+mod strength;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
+
+pub use strength::{Shortfall, Strength, auth_time};
 
 use crate::time::Timestamp;
 

@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     path::Path,
+    time::Duration,
 };
 
 use super::No;
@@ -11,7 +12,7 @@ use crate::{
     config::{self, Settings},
     policy::{
         Access, Admission, ClaimRule, Host, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath, Requirements,
-        Route, RouteUrl,
+        Route, RouteUrl, Wanted,
     },
     time::{Clock, SystemClock},
     upstream::{self, Destination},
@@ -133,17 +134,53 @@ fn asked(rules: &Requirements) -> String {
         all_scopes,
     ];
     let claims = rules.claims.iter().map(claim);
+    let strength = &rules.strength;
+    let cidrs: Vec<String> = rules.cidrs.iter().map(ToString::to_string).collect();
+    let how = [
+        some("logged in as strongly as", &strength.acr),
+        some("logged in by", &strength.amr),
+        strength
+            .max_age
+            .map(|age| format!("logged in at most {} ago", spoken(age))),
+        (!cidrs.is_empty()).then(|| format!("an address in {}", any_of(&cidrs))),
+    ];
     asked
         .into_iter()
         .flatten()
         .chain(claims)
+        .chain(how.into_iter().flatten())
         .collect::<Vec<_>>()
         .join(", and ")
 }
 
 fn claim(rule: &ClaimRule) -> String {
-    let values: Vec<String> = rule.values.iter().map(ToString::to_string).collect();
+    let values: Vec<String> = rule.values.iter().map(value).collect();
     format!("the claim {} = {}", rule.path, any_of(&values))
+}
+
+fn value(wanted: &Wanted) -> String {
+    match wanted {
+        Wanted::Exactly(value) => value.to_string(),
+        Wanted::Beginning(beginning) => format!("\"{beginning}…\""),
+    }
+}
+
+/// A duration in its largest unit that leaves nothing over.
+fn spoken(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let (count, unit) = units
+        .into_iter()
+        .find_map(|(length, unit)| {
+            seconds
+                .is_multiple_of(length)
+                .then(|| (seconds.checked_div(length).unwrap_or(0), unit))
+        })
+        .unwrap_or((seconds, "second"));
+    match count {
+        1 => format!("1 {unit}"),
+        _ => format!("{count} {unit}s"),
+    }
 }
 
 fn any_of(list: &[impl AsRef<str>]) -> String {

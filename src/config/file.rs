@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     address::{IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
-    measure::{Size, Skew, Timeout},
+    measure::{LoginAge, Size, Skew, Timeout},
     read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, tables, words},
     report::Findings,
     shape::{Count, Named, NonEmpty, OneOrMany},
@@ -245,6 +245,14 @@ tables! {
         scopes: NonEmpty<Scope>,
         /// The values that a claim may have, or contain.
         claims: Claims,
+        /// The authentication context class that the login must have (OIDC Core §2).
+        acr: NonEmpty<String>,
+        /// One of the methods that the login must have used (RFC 8176).
+        amr: NonEmpty<String>,
+        /// How long ago the login may be.
+        max_age: LoginAge,
+        /// Where the request may come from.
+        cidrs: NonEmpty<IpNet>,
     }
 
     /// What the application is told.

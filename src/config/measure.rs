@@ -60,6 +60,21 @@ impl FromText for Timeout {
     }
 }
 
+/// How long ago a login may be: a minute at least, for it takes its time to come back from one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LoginAge(pub(super) Duration);
+
+impl FromText for LoginAge {
+    const EXAMPLE: &'static str = "\"15m\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let duration = Duration::from_text(text)?;
+        (duration >= Duration::from_secs(60))
+            .then_some(Self(duration))
+            .ok_or_else(|| wrong("is shorter than a login takes", "write \"1m\" or more"))
+    }
+}
+
 /// How far two clocks may differ: 120 seconds at most (N-075).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Skew(pub(super) Duration);

@@ -1,12 +1,17 @@
 //! The `allow` and `deny` tables of a route.
 
+use serde_json::Value;
+
 use super::{
     file,
     load::Load,
     read::{At, Field},
     shape::NonEmpty,
 };
-use crate::policy::{ClaimRule, Requirements};
+use crate::{
+    identity::Strength,
+    policy::{ClaimRule, Requirements, Wanted},
+};
 
 pub(super) fn allow(field: Field<file::Rules>, load: &mut Load<'_>) -> Requirements {
     match field {
@@ -17,7 +22,16 @@ pub(super) fn allow(field: Field<file::Rules>, load: &mut Load<'_>) -> Requireme
 
 pub(super) fn deny(field: Field<NonEmpty<file::Rules>>, load: &mut Load<'_>) -> Vec<Requirements> {
     let tables = field.into_value().map_or_else(Vec::new, |list| list.0);
-    tables.into_iter().map(|table| rules("deny", table, load)).collect()
+    tables.into_iter().map(|table| denied(table, load)).collect()
+}
+
+/// Whoever logged in lately would be denied, and let in again for waiting: nobody means that.
+fn denied(table: At<file::Rules>, load: &mut Load<'_>) -> Requirements {
+    if let Some(at) = table.value.max_age.at() {
+        let message = "`max_age` in a `deny` table would deny those who have just logged in";
+        load.findings.problem(at, message, "write it in the `allow` table");
+    }
+    rules("deny", table, load)
 }
 
 /// A table that asks nothing would allow everybody, or deny nobody: neither is what it looks like.
@@ -27,7 +41,7 @@ fn rules(kind: &str, table: At<file::Rules>, load: &mut Load<'_>) -> Requirement
         load.findings.problem(
             at,
             format!("the `{kind}` table asks for nothing"),
-            "name groups, emails, email_domains, subjects, scopes or claims, or leave the table out",
+            "name groups, emails, email_domains, subjects, scopes, claims, acr, amr, max_age or cidrs, or leave the table out",
         );
     }
     Requirements {
@@ -40,6 +54,15 @@ fn rules(kind: &str, table: At<file::Rules>, load: &mut Load<'_>) -> Requirement
             .map(|scope| &**scope)
             .collect(),
         claims: claims(rules.claims),
+        strength: Strength {
+            acr: list(rules.acr, Into::into),
+            amr: list(rules.amr, Into::into),
+            max_age: rules.max_age.into_value().map(|age| age.0),
+        },
+        cidrs: rules
+            .cidrs
+            .into_value()
+            .map_or_else(Vec::new, |list| list.values().collect()),
     }
 }
 
@@ -48,7 +71,9 @@ impl file::Rules {
     fn is_empty(&self) -> bool {
         let claims = self.claims.value().is_none_or(|claims| claims.0.is_empty()) && !self.claims.is_wrong();
         let lists = self.groups.is_absent() && self.emails.is_absent() && self.email_domains.is_absent();
-        claims && lists && self.subjects.is_absent() && self.scopes.is_absent()
+        let names = lists && self.subjects.is_absent() && self.scopes.is_absent();
+        let strength = self.acr.is_absent() && self.amr.is_absent() && self.max_age.is_absent();
+        claims && names && strength && self.cidrs.is_absent()
     }
 }
 
@@ -61,7 +86,15 @@ fn claims(field: Field<file::Claims>) -> Vec<ClaimRule> {
     let entries = field.or_default().0;
     let rule = |(path, values): (At<_>, At<NonEmpty<_>>)| ClaimRule {
         path: path.value,
-        values: values.value.values().collect(),
+        values: values.value.values().map(wanted).collect(),
     };
     entries.into_iter().map(rule).collect()
+}
+
+/// A star at the end stands for any end.
+fn wanted(value: Value) -> Wanted {
+    match value.as_str().and_then(|text| text.strip_suffix('*')) {
+        Some(beginning) => Wanted::Beginning(beginning.into()),
+        None => Wanted::Exactly(value),
+    }
 }

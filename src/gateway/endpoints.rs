@@ -2,10 +2,10 @@
 
 use http::{Method, Request, Response, header};
 
-use super::{Error, Gateway, RequestFacts, Visit, facts_of, pages::Chooser};
+use super::{Error, Gateway, RequestFacts, Visit, facts_of, login::Attempt, pages::Chooser};
 use crate::{
-    identity::ProviderId,
-    policy::{Access, Lookup, Origin},
+    identity::{ProviderId, Strength},
+    policy::{Access, LoginDemand, Lookup, Origin},
     time::Timestamp,
     upstream::{
         body::Body,
@@ -108,26 +108,30 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let return_to = self.way_back(query, request)?;
-        let offered = self.providers_for(&return_to, request, visit);
+        let demand = self.demand_of(&return_to, request, visit);
         let Some(name) = parameter(query, "provider")? else {
-            return match offered.is_empty() {
+            return match demand.providers.is_empty() {
                 true => Err(Error::NoEndpoint),
                 false => {
-                    self.send_to_login(&offered, &return_to, credential, origin, visit, now)
+                    self.send_to_login(demand, &return_to, credential, origin, visit, now)
                         .await
                 }
             };
         };
-        let chosen = offered.iter().find(|provider| provider.as_str() == name);
-        let chosen = chosen.ok_or(Error::Parameter("provider"))?;
-        self.begin_login(chosen, &return_to, credential, origin, visit, now)
-            .await
+        let chosen = demand.providers.iter().find(|provider| provider.as_str() == name);
+        let attempt = Attempt {
+            provider: chosen.ok_or(Error::Parameter("provider"))?,
+            return_to: &return_to,
+            strength: demand.strength,
+        };
+        self.begin_login(attempt, credential, origin, visit, now).await
     }
 
     fn sign_in(&self, query: &str, request: &Scrubbed, visit: &Visit<'_>) -> Result<Response<Body>, Error> {
         let return_to = self.way_back(query, request)?;
-        let offered = self.providers_for(&return_to, request, visit);
-        let choices = offered
+        let demand = self.demand_of(&return_to, request, visit);
+        let choices = demand
+            .providers
             .iter()
             .filter_map(|id| self.providers.by_id(id))
             .map(|provider| {
@@ -160,8 +164,9 @@ impl Gateway {
         Ok(target.path_and_query().to_owned())
     }
 
-    /// The providers that a browser may choose from to get to a path; where it needs none, all of this origin.
-    fn providers_for(&self, return_to: &str, request: &Scrubbed, visit: &Visit<'_>) -> Vec<ProviderId> {
+    /// What a browser needs to get to a path: the providers that it may choose from, and how strong a login. Where it
+    /// needs none, all providers of this origin.
+    fn demand_of(&self, return_to: &str, request: &Scrubbed, visit: &Visit<'_>) -> LoginDemand {
         let path = return_to.split('?').next().unwrap_or("/");
         let facts = RequestFacts {
             method: &Method::GET,
@@ -172,7 +177,10 @@ impl Gateway {
             && let Access::Protected(admission) = &route.access
             && admission.session
         {
-            return admission.providers.to_vec();
+            return LoginDemand {
+                providers: admission.providers.clone(),
+                strength: admission.allow.strength.clone(),
+            };
         }
         let mut all: Vec<ProviderId> = Vec::new();
         for route in self.routes.iter().filter(|route| route.is_at(facts.host)) {
@@ -184,7 +192,10 @@ impl Gateway {
         }
         all.sort_unstable();
         all.dedup();
-        all
+        LoginDemand {
+            providers: all.into(),
+            strength: Strength::default(),
+        }
     }
 
     pub(super) fn sign_in_path(&self, return_to: &str) -> String {

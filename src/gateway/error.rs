@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::{
+    identity::Shortfall,
     oauth::authorization::AuthorizationError,
     provider::ProviderError,
     session::{KeepError, StoreError, TooLarge},
@@ -34,6 +35,9 @@ pub enum Error {
     LoginUnknown,
     #[error(transparent)]
     LoginResponse(#[from] AuthorizationError),
+    /// The provider logged somebody in, but not as strongly or as lately as it was asked to (RFC 9470 §5).
+    #[error("the login does not meet {0}")]
+    LoginTooWeak(Shortfall),
     #[error("logged in again and again without arriving")]
     LoginLoop,
     #[error(transparent)]

@@ -7,9 +7,9 @@ use moka::sync::Cache;
 
 use super::{Error, Gateway, Visit, respond};
 use crate::{
-    identity::ProviderId,
+    identity::{ProviderId, Strength},
     oauth::authorization::{AuthorizationResponse, CodeGrant, LoginSecrets, PendingLogin},
-    policy::Origin,
+    policy::{LoginDemand, Origin},
     secret::{Fingerprint, FingerprintKey, Secret, random_text},
     session::{Context, CookieJar, SameSite, Session},
     time::Timestamp,
@@ -58,11 +58,18 @@ impl Logins {
     }
 }
 
+/// A login that is to begin.
+pub(super) struct Attempt<'a> {
+    pub(super) provider: &'a ProviderId,
+    pub(super) return_to: &'a str,
+    pub(super) strength: Strength,
+}
+
 impl Gateway {
     /// To the provider where there is one to choose, else to the page that asks which.
     pub(super) async fn send_to_login(
         &self,
-        providers: &[ProviderId],
+        demand: LoginDemand,
         return_to: &str,
         credential: &Credential,
         origin: &Origin,
@@ -70,10 +77,14 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         visit.decision = "login";
-        match providers {
+        match &*demand.providers {
             [provider] => {
-                self.begin_login(provider, return_to, credential, origin, visit, now)
-                    .await
+                let attempt = Attempt {
+                    provider,
+                    return_to,
+                    strength: demand.strength,
+                };
+                self.begin_login(attempt, credential, origin, visit, now).await
             }
             _ => Ok(respond::redirect(&self.sign_in_path(return_to))),
         }
@@ -82,13 +93,17 @@ impl Gateway {
     /// The authorization request, with what must be remembered sealed into a cookie of its own (RFC 6749 §4.1.1).
     pub(super) async fn begin_login(
         &self,
-        provider: &ProviderId,
-        return_to: &str,
+        attempt: Attempt<'_>,
         credential: &Credential,
         origin: &Origin,
         visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
+        let Attempt {
+            provider,
+            return_to,
+            strength,
+        } = attempt;
         let jar = self.sessions.jar(origin, &credential.cookies);
         if tries(&jar) >= LOOP_LOGINS {
             visit.cookies.extend(jar.delete(TRIES));
@@ -103,7 +118,7 @@ impl Gateway {
         };
         let redirect_uri = self.absolute(origin, "callback");
         let (location, pending) = provider
-            .authorization_request(secrets, redirect_uri, fitting(return_to), now)
+            .authorization_request(secrets, redirect_uri, fitting(return_to), strength, now)
             .await?;
         visit.cookies.extend(drop_oldest(&jar));
         visit.cookies.push(self.remember(&attempt, &pending, &jar, origin)?);
@@ -131,8 +146,12 @@ impl Gateway {
         if !self.logins.first_use(&state) {
             return Err(Error::LoginUnknown);
         }
-        let return_to = grant.return_to().to_owned();
+        let (return_to, strength) = (grant.return_to().to_owned(), grant.strength().clone());
         let login = provider.redeem(grant, now).await?;
+        // To go back would only lead here again.
+        if let Some(shortfall) = strength.shortfall(&login.claims, now) {
+            return Err(Error::LoginTooWeak(shortfall));
+        }
         let session = Session::begin(login, now);
         visit
             .cookies

@@ -161,7 +161,7 @@ impl Gateway {
             }
             Decision::Login(demand) => {
                 let return_to = scrubbed.target().path_and_query();
-                let answer = self.send_to_login(&demand.providers, return_to, &credential, &origin, visit, now);
+                let answer = self.send_to_login(demand, return_to, &credential, &origin, visit, now);
                 Box::pin(answer).await
             }
             Decision::Challenge(challenge) => Ok(self.challenge(&challenge, &origin, visit)),

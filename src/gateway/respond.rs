@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{Error, Gateway, Visit};
 use crate::{
-    identity::Scopes,
+    identity::{Scopes, Strength},
     oauth::authorization::AuthorizationError,
     policy::{Challenge, Denial, OnForbidden, Origin, Route},
     provider::ProviderError,
@@ -77,6 +77,19 @@ impl Gateway {
                 bearer(&format!(
                     ", error=\"insufficient_scope\", scope=\"{}\"",
                     quotable(scopes)
+                )),
+            ),
+            Challenge::InsufficientAuthentication(strength) => (
+                Notice::new(
+                    StatusCode::UNAUTHORIZED,
+                    "insufficient_user_authentication",
+                    "A stronger login is needed",
+                )
+                .explained("The login behind this credential is too weak, or too long ago, for this place.")
+                .offering(Action::StartAgain),
+                bearer(&format!(
+                    ", error=\"insufficient_user_authentication\"{}",
+                    strength_hints(strength)
                 )),
             ),
         };
@@ -168,6 +181,12 @@ fn notice_of(error: &Error) -> Notice {
         .explained(format!("The parameter {name} repeats, is unknown, or leads elsewhere.")),
         Error::LoginUnknown => start_again(),
         Error::LoginResponse(response) => login_response(response),
+        Error::LoginTooWeak(_) => Notice::new(StatusCode::FORBIDDEN, "login_too_weak", "A stronger login is needed")
+            .explained(
+                "The identity provider logged you in, but not in the way that this place asks for, or not just now. \
+             Whoever runs the identity provider can say whether your account can do that.",
+            )
+            .offering(Action::StartAgain),
         Error::LoginLoop => Notice::new(StatusCode::BAD_REQUEST, "login_loop", "The login goes in circles")
             .explained(
                 "You were logged in several times within a minute, and each time the browser came back as nobody. \
@@ -346,6 +365,15 @@ impl Notice {
 fn quotable(scopes: &Scopes) -> String {
     let plain = |scope: &&str| scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
     scopes.iter().filter(plain).collect::<Vec<_>>().join(" ")
+}
+
+/// What a client has to ask its authorization server for (RFC 9470 §3).
+fn strength_hints(strength: &Strength) -> String {
+    let acr = Scopes::from_iter(strength.acr.iter().map(|acr| &**acr));
+    let acr = quotable(&acr);
+    let acr_values = (!acr.is_empty()).then(|| format!(", acr_values=\"{acr}\""));
+    let max_age = strength.max_age.map(|age| format!(", max_age=\"{}\"", age.as_secs()));
+    [acr_values, max_age].into_iter().flatten().collect()
 }
 
 /// A problem document (RFC 9457).

@@ -16,7 +16,7 @@ use super::{
     token::{Login, TokenResponse},
 };
 use crate::{
-    identity::{Issuer, ProviderId, Scopes, TokenError},
+    identity::{Issuer, ProviderId, Scopes, Strength, TokenError},
     secret::{Secret, same_bytes},
     time::Timestamp,
 };
@@ -43,6 +43,8 @@ pub struct AuthorizationRequest<'a> {
     pub parameters: &'a [(String, String)],
     pub redirect_uri: String,
     pub return_to: String,
+    /// What the login has to be like (OIDC Core §3.1.2.1).
+    pub strength: Strength,
     /// The provider promises to name itself in the response (RFC 9207 §3).
     pub response_names_issuer: bool,
 }
@@ -65,8 +67,14 @@ impl AuthorizationRequest<'_> {
             .append_pair("state", &secrets.state)
             .append_pair("nonce", &secrets.nonce)
             .append_pair("code_challenge", &URL_SAFE_NO_PAD.encode(challenge))
-            .append_pair("code_challenge_method", "S256")
-            .extend_pairs(self.parameters);
+            .append_pair("code_challenge_method", "S256");
+        let asked = strength_parameters(&self.strength);
+        // A parameter stands once, and the route knows best how strong a login it needs.
+        let others = self
+            .parameters
+            .iter()
+            .filter(|(name, _)| asked.iter().all(|(own, _)| own != name));
+        url.query_pairs_mut().extend_pairs(&asked).extend_pairs(others);
         let pending = PendingLogin {
             provider: self.provider.clone(),
             issuer: self.issuer.clone(),
@@ -76,11 +84,19 @@ impl AuthorizationRequest<'_> {
             redirect_uri: self.redirect_uri,
             return_to: self.return_to,
             scopes: self.scopes.clone(),
+            strength: self.strength,
             response_names_issuer: self.response_names_issuer,
             started_at: now,
         };
         (url.into(), pending)
     }
+}
+
+/// `acr_values` and `max_age`; nobody can be asked for an `amr`.
+fn strength_parameters(strength: &Strength) -> Vec<(&'static str, String)> {
+    let acr_values = (!strength.acr.is_empty()).then(|| ("acr_values", strength.acr.join(" ")));
+    let max_age = strength.max_age.map(|age| ("max_age", age.as_secs().to_string()));
+    acr_values.into_iter().chain(max_age).collect()
 }
 
 /// A login that was started and has not returned; sealed into a cookie of its own.
@@ -94,6 +110,7 @@ pub struct PendingLogin {
     redirect_uri: String,
     return_to: String,
     scopes: Scopes,
+    strength: Strength,
     response_names_issuer: bool,
     started_at: Timestamp,
 }
@@ -111,6 +128,8 @@ struct Written {
     redirect_uri: String,
     return_to: String,
     scopes: Scopes,
+    #[serde(default, skip_serializing_if = "Strength::is_empty")]
+    strength: Strength,
     names_issuer: bool,
     started_at: Timestamp,
 }
@@ -129,6 +148,7 @@ impl PendingLogin {
             redirect_uri: self.redirect_uri.clone(),
             return_to: self.return_to.clone(),
             scopes: self.scopes.clone(),
+            strength: self.strength.clone(),
             names_issuer: self.response_names_issuer,
             started_at: self.started_at,
         };
@@ -147,6 +167,7 @@ impl PendingLogin {
             redirect_uri: written.redirect_uri,
             return_to: written.return_to,
             scopes: written.scopes,
+            strength: written.strength,
             response_names_issuer: written.names_issuer,
             started_at: written.started_at,
         })
@@ -283,6 +304,11 @@ pub struct CodeGrant {
 impl CodeGrant {
     pub fn return_to(&self) -> &str {
         &self.pending.return_to
+    }
+
+    /// What the login was asked to be like; whoever begins a session has to see whether it is.
+    pub fn strength(&self) -> &Strength {
+        &self.pending.strength
     }
 
     /// Redeems the code (RFC 6749 §4.1.3, RFC 7636 §4.5).

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{RouteId, requirement::Requirement};
-use crate::identity::{Identity, ProviderId, Scopes, TokenError};
+use crate::identity::{Identity, ProviderId, Scopes, Strength, TokenError};
 
 /// What is known about who sent the request.
 #[derive(Clone, Debug)]
@@ -74,6 +74,8 @@ impl Permit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginDemand {
     pub providers: Arc<[ProviderId]>,
+    /// How strongly and lately, where the route asks for it.
+    pub strength: Strength,
 }
 
 /// What a client is asked for (RFC 6750 §3).
@@ -87,6 +89,8 @@ pub enum Challenge {
     InvalidToken(TokenError),
     /// The identity lacks a scope: 403 `insufficient_scope`, all that the route needs named.
     InsufficientScope(Scopes),
+    /// The authentication is too weak or too old: 401 `insufficient_user_authentication` (RFC 9470 §3).
+    InsufficientAuthentication(Strength),
 }
 
 impl From<TokenError> for Challenge {

@@ -9,14 +9,14 @@ use std::net::IpAddr;
 use http::Method;
 
 pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Permit};
-pub use requirement::{ClaimRule, Requirement, Requirements};
+pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
 pub use route::{
     Access, Admission, Host, Lookup, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl, Routes,
     Scheme, Tie,
 };
 
 use crate::{
-    identity::{Proof, TokenError},
+    identity::{Identity, Proof, TokenError},
     time::Timestamp,
 };
 
@@ -74,16 +74,25 @@ pub fn decide(route: &Route, request: &RequestFacts<'_>, authentication: Authent
     if identity.proof == Proof::Session && forged(admission, request) {
         return Decision::Deny(Denial::CrossSite);
     }
-    if let Some(index) = admission.deny.iter().position(|rule| rule.all_apply(&identity)) {
+    let case = Case {
+        identity: &identity,
+        address: request.address,
+        now,
+    };
+    if let Some(index) = admission.deny.iter().position(|rule| rule.all_apply(case)) {
         return Decision::Deny(Denial::Rule(index));
     }
-    if !admission.allow.scopes_held(&identity) {
-        return Decision::Challenge(Challenge::InsufficientScope(admission.allow.scopes.clone()));
+    let allow = &admission.allow;
+    if let Some(requirement) = allow.first_unmet(case) {
+        return Decision::Deny(Denial::Unmet(requirement));
     }
-    match admission.allow.first_unmet(&identity) {
-        Some(requirement) => Decision::Deny(Denial::Unmet(requirement)),
-        None => Decision::Allow(Permit::for_identity(route.id, identity)),
+    if !allow.scopes_held(&identity) {
+        return Decision::Challenge(Challenge::InsufficientScope(allow.scopes.clone()));
     }
+    if allow.strength.shortfall(&identity.claims, now).is_some() {
+        return ask_again(admission, request, &identity);
+    }
+    Decision::Allow(Permit::for_identity(route.id, identity))
 }
 
 /// A browser that can log in is asked to; everybody else is told that a credential is missing.
@@ -91,9 +100,22 @@ fn ask_who(admission: &Admission, request: &RequestFacts<'_>) -> Decision {
     if admission.session && redirectable(admission.on_unauthenticated, request) {
         return Decision::Login(LoginDemand {
             providers: admission.providers.clone(),
+            strength: admission.allow.strength.clone(),
         });
     }
     Decision::Challenge(Challenge::TokenMissing)
+}
+
+/// Who logged in too weakly or too long ago does so again, and who sent a token is told what it lacks (RFC 9470 §3).
+fn ask_again(admission: &Admission, request: &RequestFacts<'_>, identity: &Identity) -> Decision {
+    let strength = admission.allow.strength.clone();
+    match identity.proof {
+        Proof::Session if redirectable(admission.on_unauthenticated, request) => Decision::Login(LoginDemand {
+            providers: [identity.provider.clone()].into(),
+            strength,
+        }),
+        Proof::Session | Proof::AccessToken => Decision::Challenge(Challenge::InsufficientAuthentication(strength)),
+    }
 }
 
 /// Only what asks for a page can be sent to log in, and never a request with a body (RFC 9700 §4.12).

@@ -1,10 +1,14 @@
 //! What a route asks of an identity: AND between keys, OR within a list.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
+use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::identity::{ClaimPath, Identity, Scopes};
+use crate::{
+    identity::{ClaimPath, Identity, Scopes, Strength},
+    time::Timestamp,
+};
 
 /// The keys of an `allow` or a `deny` table; an empty list asks nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,14 +20,34 @@ pub struct Requirements {
     /// All of them are needed.
     pub scopes: Scopes,
     pub claims: Vec<ClaimRule>,
+    /// What a new login can mend.
+    pub strength: Strength,
+    /// Where the request comes from.
+    pub cidrs: Vec<IpNet>,
 }
 
 /// A claim must have, or contain, one of these values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimRule {
     pub path: ClaimPath,
-    /// Strings, numbers or booleans.
-    pub values: Vec<Value>,
+    pub values: Vec<Wanted>,
+}
+
+/// What a claim is compared with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    /// A string, a number or a boolean.
+    Exactly(Value),
+    /// `"eng-*"`: a string that begins so.
+    Beginning(Box<str>),
+}
+
+/// Who asks, from where and when: all that requirements look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    pub identity: &'a Identity,
+    pub address: IpAddr,
+    pub now: Timestamp,
 }
 
 /// A key of the table, for the reason of a denial.
@@ -35,6 +59,33 @@ pub enum Requirement {
     Subjects,
     Scopes,
     Claims,
+    Cidrs,
+    Acr,
+    Amr,
+    MaxAge,
+}
+
+impl Requirement {
+    pub const ALL: [Self; 10] = [
+        Self::Groups,
+        Self::Emails,
+        Self::EmailDomains,
+        Self::Subjects,
+        Self::Scopes,
+        Self::Claims,
+        Self::Cidrs,
+        Self::Acr,
+        Self::Amr,
+        Self::MaxAge,
+    ];
+
+    /// Whether getting another credential may help, so that it is asked for instead of being denied.
+    fn is_obtainable(self) -> bool {
+        match self {
+            Self::Scopes | Self::Acr | Self::Amr | Self::MaxAge => true,
+            Self::Groups | Self::Emails | Self::EmailDomains | Self::Subjects | Self::Claims | Self::Cidrs => false,
+        }
+    }
 }
 
 impl fmt::Display for Requirement {
@@ -46,15 +97,19 @@ impl fmt::Display for Requirement {
             Self::Subjects => "subjects",
             Self::Scopes => "scopes",
             Self::Claims => "claims",
+            Self::Cidrs => "cidrs",
+            Self::Acr => "acr",
+            Self::Amr => "amr",
+            Self::MaxAge => "max_age",
         })
     }
 }
 
 impl Requirements {
-    /// The first key, other than `scopes`, that the identity does not meet.
-    pub fn first_unmet(&self, identity: &Identity) -> Option<Requirement> {
-        self.verdicts(identity)
-            .find(|(requirement, met)| !met && *requirement != Requirement::Scopes)
+    /// The first key that is not met and that no other credential of the same person would meet.
+    pub fn first_unmet(&self, case: Case<'_>) -> Option<Requirement> {
+        self.verdicts(case)
+            .find(|(requirement, met)| !met && !requirement.is_obtainable())
             .map(|(requirement, _)| requirement)
     }
 
@@ -62,32 +117,52 @@ impl Requirements {
         self.scopes.iter().all(|scope| identity.scopes.contains(scope))
     }
 
-    /// Whether the table asks for something and the identity meets all of it: when a `deny` table applies.
-    pub fn all_apply(&self, identity: &Identity) -> bool {
-        !self.is_empty() && self.verdicts(identity).all(|(_, met)| met)
+    /// Whether the table asks for something and all of it is met: when a `deny` table applies.
+    pub fn all_apply(&self, case: Case<'_>) -> bool {
+        !self.is_empty() && self.verdicts(case).all(|(_, met)| met)
     }
 
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Every key that asks for something, with whether the identity meets it.
-    pub fn verdicts(&self, identity: &Identity) -> impl Iterator<Item = (Requirement, bool)> {
-        let asked = |requirement, list: &[Box<str>], met: bool| (!list.is_empty()).then_some((requirement, met));
-        [
-            asked(Requirement::Groups, &self.groups, self.group_held(identity)),
-            asked(Requirement::Emails, &self.emails, self.email_listed(identity)),
-            asked(
-                Requirement::EmailDomains,
-                &self.email_domains,
-                self.email_domain_listed(identity),
-            ),
-            asked(Requirement::Subjects, &self.subjects, self.subject_listed(identity)),
-            (!self.scopes.is_empty()).then(|| (Requirement::Scopes, self.scopes_held(identity))),
-            (!self.claims.is_empty()).then(|| (Requirement::Claims, self.claims.iter().all(|rule| rule.met(identity)))),
-        ]
-        .into_iter()
-        .flatten()
+    /// Every key that asks for something, with whether it is met.
+    pub fn verdicts(&self, case: Case<'_>) -> impl Iterator<Item = (Requirement, bool)> {
+        let asked = Requirement::ALL
+            .into_iter()
+            .filter(|requirement| self.asks(*requirement));
+        asked.map(move |requirement| (requirement, self.is_met(requirement, case)))
+    }
+
+    fn asks(&self, requirement: Requirement) -> bool {
+        match requirement {
+            Requirement::Groups => !self.groups.is_empty(),
+            Requirement::Emails => !self.emails.is_empty(),
+            Requirement::EmailDomains => !self.email_domains.is_empty(),
+            Requirement::Subjects => !self.subjects.is_empty(),
+            Requirement::Scopes => !self.scopes.is_empty(),
+            Requirement::Claims => !self.claims.is_empty(),
+            Requirement::Cidrs => !self.cidrs.is_empty(),
+            Requirement::Acr => !self.strength.acr.is_empty(),
+            Requirement::Amr => !self.strength.amr.is_empty(),
+            Requirement::MaxAge => self.strength.max_age.is_some(),
+        }
+    }
+
+    fn is_met(&self, requirement: Requirement, case: Case<'_>) -> bool {
+        let identity = case.identity;
+        match requirement {
+            Requirement::Groups => self.group_held(identity),
+            Requirement::Emails => self.email_listed(identity),
+            Requirement::EmailDomains => self.email_domain_listed(identity),
+            Requirement::Subjects => self.subject_listed(identity),
+            Requirement::Scopes => self.scopes_held(identity),
+            Requirement::Claims => self.claims.iter().all(|rule| rule.is_met(identity)),
+            Requirement::Cidrs => self.cidrs.iter().any(|network| network.contains(&case.address)),
+            Requirement::Acr => self.strength.acr_met(&identity.claims),
+            Requirement::Amr => self.strength.amr_met(&identity.claims),
+            Requirement::MaxAge => self.strength.age_met(&identity.claims, case.now),
+        }
     }
 
     fn group_held(&self, identity: &Identity) -> bool {
@@ -122,7 +197,7 @@ fn domain(email: &str) -> Option<&str> {
 }
 
 impl ClaimRule {
-    fn met(&self, identity: &Identity) -> bool {
+    fn is_met(&self, identity: &Identity) -> bool {
         match identity.claims.at(&self.path) {
             Some(Value::Array(members)) => members.iter().any(|member| self.lists(member)),
             Some(value) => self.lists(value),
@@ -131,7 +206,18 @@ impl ClaimRule {
     }
 
     fn lists(&self, value: &Value) -> bool {
-        let scalar = value.is_string() || value.is_boolean() || value.is_number();
-        scalar && self.values.contains(value)
+        self.values.iter().any(|wanted| wanted.is(value))
+    }
+}
+
+impl Wanted {
+    fn is(&self, value: &Value) -> bool {
+        match self {
+            Self::Exactly(wanted) => {
+                let scalar = value.is_string() || value.is_boolean() || value.is_number();
+                scalar && wanted == value
+            }
+            Self::Beginning(beginning) => value.as_str().is_some_and(|text| text.starts_with(&**beginning)),
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! The golden table, and what must hold beside it.
 
-use std::{fmt::Write, net::Ipv4Addr, sync::Arc};
+use std::{fmt::Write, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::identity::{Claims, Identity, Issuer, ProviderId, Scopes, Subject};
+use crate::identity::{Claims, Identity, Issuer, ProviderId, Scopes, Strength, Subject};
 
 const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
 
@@ -19,6 +19,7 @@ fn word(decision: &Decision) -> &'static str {
         Decision::Challenge(Challenge::InvalidRequest) => "invalid_request",
         Decision::Challenge(Challenge::InvalidToken(_)) => "invalid_token",
         Decision::Challenge(Challenge::InsufficientScope(_)) => "insufficient_scope",
+        Decision::Challenge(Challenge::InsufficientAuthentication(_)) => "insufficient_user_authentication",
         Decision::Deny(_) => "deny",
     }
 }
@@ -69,8 +70,21 @@ fn identity(proof: Proof) -> Identity {
         email: Some("ann@example.com".into()),
         groups: vec!["finance".into(), "staff".into()],
         scopes: Scopes::parse("openid reports.read"),
-        claims: Claims::from_iter([("realm_access", json!({"roles": ["reporter", 7]})), ("level", json!(3))]),
+        claims: Claims::from_iter([
+            ("realm_access", json!({"roles": ["reporter", 7]})),
+            ("level", json!(3)),
+            ("acr", json!("urn:mfa")),
+            ("auth_time", json!(NOW.unix() - 60)),
+        ]),
         expires_at: NOW.plus(std::time::Duration::from_secs(60)),
+    }
+}
+
+fn case(identity: &Identity) -> Case<'_> {
+    Case {
+        identity,
+        address: Ipv4Addr::LOCALHOST.into(),
+        now: NOW,
     }
 }
 
@@ -89,7 +103,7 @@ fn names(names: &[&str]) -> Vec<Box<str>> {
 fn rule(path: &str, value: serde_json::Value) -> ClaimRule {
     ClaimRule {
         path: crate::identity::ClaimPath::parse(path).unwrap(),
-        values: vec![value],
+        values: vec![Wanted::Exactly(value)],
     }
 }
 
@@ -130,6 +144,24 @@ fn the_golden_table() {
         scopes: Scopes::parse(scope),
         ..Requirements::default()
     };
+    let acr = |acr| Requirements {
+        strength: Strength {
+            acr: names(&[acr]),
+            ..Strength::default()
+        },
+        ..Requirements::default()
+    };
+    let logged_in_within = |seconds| Requirements {
+        strength: Strength {
+            max_age: Some(Duration::from_secs(seconds)),
+            ..Strength::default()
+        },
+        ..Requirements::default()
+    };
+    let from = |network: &str| Requirements {
+        cidrs: vec![network.parse().unwrap()],
+        ..Requirements::default()
+    };
     let routes = [
         ("public", Access::Public),
         ("anyone", open()),
@@ -141,6 +173,19 @@ fn the_golden_table() {
         ("group not held", allow(group("admins"))),
         ("scope held", allow(scope("reports.read"))),
         ("scope not held", allow(scope("reports.write"))),
+        ("login strong", allow(acr("urn:mfa"))),
+        ("login too weak", allow(acr("urn:hardware"))),
+        ("login recent", allow(logged_in_within(60))),
+        ("login too old", allow(logged_in_within(59))),
+        ("address inside", allow(from("127.0.0.0/8"))),
+        ("address outside", allow(from("10.0.0.0/8"))),
+        (
+            "too weak, and not in the group",
+            allow(Requirements {
+                groups: names(&["admins"]),
+                ..acr("urn:hardware")
+            }),
+        ),
         (
             "denied",
             Access::Protected(Admission {
@@ -221,10 +266,10 @@ fn keys_are_anded_and_lists_are_ored() {
         subjects: names(&["ann", "bob"]),
         ..Requirements::default()
     };
-    assert_eq!(allow.first_unmet(&identity(Proof::Session)), None);
+    assert_eq!(allow.first_unmet(case(&identity(Proof::Session))), None);
     allow.subjects = names(&["bob"]);
     assert_eq!(
-        allow.first_unmet(&identity(Proof::Session)),
+        allow.first_unmet(case(&identity(Proof::Session))),
         Some(Requirement::Subjects)
     );
 }
@@ -237,7 +282,7 @@ fn claims_match_by_value_and_membership_and_never_by_absence() {
             claims,
             ..Requirements::default()
         }
-        .first_unmet(&identity(Proof::Session))
+        .first_unmet(case(&identity(Proof::Session)))
         .is_none()
     };
     assert!(met("realm_access.roles", json!("reporter")));
@@ -250,6 +295,25 @@ fn claims_match_by_value_and_membership_and_never_by_absence() {
 }
 
 #[test]
+fn a_star_stands_for_any_end_of_a_string() {
+    let met = |path: &str, beginning: &str| {
+        let mut rule = rule(path, json!(null));
+        rule.values = vec![Wanted::Beginning(beginning.into())];
+        Requirements {
+            claims: vec![rule],
+            ..Requirements::default()
+        }
+        .first_unmet(case(&identity(Proof::Session)))
+        .is_none()
+    };
+    assert!(met("realm_access.roles", "rep"));
+    assert!(met("acr", ""));
+    assert!(!met("realm_access.roles", "orter"));
+    assert!(!met("level", ""));
+    assert!(!met("nowhere", ""));
+}
+
+#[test]
 fn ghsa_c5c4_8r6x_56w3_an_address_with_two_ats_has_no_domain() {
     let allow = Requirements {
         email_domains: names(&["example.com"]),
@@ -259,7 +323,7 @@ fn ghsa_c5c4_8r6x_56w3_an_address_with_two_ats_has_no_domain() {
         email: Some(email.into()),
         ..identity(Proof::Session)
     };
-    assert_eq!(allow.first_unmet(&with_email("ann@EXAMPLE.com")), None);
+    assert_eq!(allow.first_unmet(case(&with_email("ann@EXAMPLE.com"))), None);
     for email in [
         "ann@evil.com@example.com",
         "ann@example.com@evil.com",
@@ -267,13 +331,13 @@ fn ghsa_c5c4_8r6x_56w3_an_address_with_two_ats_has_no_domain() {
         "example.com",
         "ann@sub.example.com",
     ] {
-        assert!(allow.first_unmet(&with_email(email)).is_some(), "{email}");
+        assert!(allow.first_unmet(case(&with_email(email))).is_some(), "{email}");
     }
 }
 
 #[test]
 fn a_deny_table_that_asks_nothing_applies_to_nobody() {
-    assert!(!Requirements::default().all_apply(&identity(Proof::Session)));
+    assert!(!Requirements::default().all_apply(case(&identity(Proof::Session))));
 }
 
 #[test]
@@ -308,7 +372,7 @@ proptest! {
         less.groups.retain(|_| *keep.next().unwrap());
         if !keep_scope { less.scopes = Scopes::default(); }
         if !keep_email { less.email = None; }
-        let passes = |identity: &Identity| allow.scopes_held(identity) && allow.first_unmet(identity).is_none();
+        let passes = |identity: &Identity| allow.scopes_held(identity) && allow.first_unmet(case(identity)).is_none();
         prop_assert!(passes(&whole) || !passes(&less));
     }
 }

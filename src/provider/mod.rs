@@ -19,7 +19,7 @@ use self::{
     transport::{HttpTransport, Transport},
 };
 use crate::{
-    identity::{ClaimNames, ClaimPath, Claims, Identity, ProviderId, TokenError},
+    identity::{ClaimNames, ClaimPath, Claims, Identity, ProviderId, Strength, TokenError},
     oauth::{
         answer::AnswerError,
         authorization::{AuthorizationRequest, CodeGrant, LoginSecrets, PendingLogin},
@@ -232,6 +232,7 @@ impl Provider {
         secrets: LoginSecrets,
         redirect_uri: String,
         return_to: String,
+        strength: Strength,
         now: Timestamp,
     ) -> Result<(String, PendingLogin), ProviderError> {
         let metadata = self.metadata(now).await?;
@@ -252,6 +253,7 @@ impl Provider {
             parameters: &self.settings.authorization_params,
             redirect_uri,
             return_to,
+            strength,
             response_names_issuer: metadata.response_names_issuer,
         };
         Ok(request.begin(secrets, now))

@@ -19,6 +19,7 @@ mod redis;
 mod redis_outage;
 mod replicas;
 mod stalls;
+mod step_up;
 mod store_faults;
 mod stores;
 mod streams;

@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 
 use super::{
     Office, pages,
-    state::{Code, Grant, Login, State},
+    state::{Code, Factors, Grant, Login, State},
 };
 use crate::{
     demo::site::{Answer, Parameters, see_other},
@@ -17,6 +17,10 @@ use crate::{
 
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
 const COOKIE: &str = "dev_as";
+/// Of the login form.
+const FIELDS: [&str; 3] = ["username", "password", "code"];
+/// Everybody's, for nobody is protected by it.
+const ONE_TIME_CODE: &str = "123456";
 
 /// An authorization request that is in order.
 struct Asked {
@@ -28,6 +32,8 @@ struct Asked {
     challenge: String,
     prompt: Prompt,
     max_age: Option<Duration>,
+    /// Whether one of the `acr_values` takes a one-time code.
+    factors: Factors,
 }
 
 #[derive(PartialEq)]
@@ -62,38 +68,42 @@ impl Office {
         match login.filter(|login| asked.is_content_with(login, self.clock.now())) {
             Some(login) => self.grant(&mut state, asked, login),
             None if asked.prompt == Prompt::Never => self.refuse(asked.refused("login_required")),
-            None => pages::login(&parameters, &asked.client, StatusCode::OK, ""),
+            None => pages::login(&parameters, &asked.client, asked.factors, StatusCode::OK, ""),
         }
     }
 
     /// Takes the login form, which carries the authorization request.
     pub(super) fn log_in(&self, request: &Request<Bytes>) -> Answer {
         let mut parameters = Parameters::parse(request.body());
-        let [username, password] = ["username", "password"].map(|name| parameters.value(name).map(str::to_owned));
-        parameters
-            .0
-            .retain(|(name, _)| name != "username" && name != "password");
+        let [username, password, code] = FIELDS.map(|name| parameters.value(name).map(str::to_owned));
+        parameters.0.retain(|(name, _)| !FIELDS.contains(&&**name));
         let mut state = self.state();
         let asked = match read(&parameters, &state) {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(refusal),
         };
         let (username, password) = (username.unwrap_or_default(), password.unwrap_or_default());
-        if !state
+        let known = state
             .user(&username)
-            .is_some_and(|user| user.password.matches(&password))
-        {
+            .is_some_and(|user| user.password.matches(&password));
+        let complaint = match asked.factors {
+            _ if !known => Some("Name or password is wrong."),
+            Factors::PasswordAndCode if code.as_deref() != Some(ONE_TIME_CODE) => Some("The code is wrong."),
+            Factors::Password | Factors::PasswordAndCode => None,
+        };
+        if let Some(complaint) = complaint {
             return pages::login(
                 &parameters,
                 &asked.client,
+                asked.factors,
                 StatusCode::FORBIDDEN,
-                "Name or password is wrong.",
+                complaint,
             );
         }
         if let Some(previous) = login_cookie(request) {
             state.logins.remove(previous);
         }
-        let (cookie, login) = state.log_in(&username, self.clock.now());
+        let (cookie, login) = state.log_in(&username, asked.factors, self.clock.now());
         with_login_cookie(self.grant(&mut state, asked, login), &cookie, "")
     }
 
@@ -141,7 +151,9 @@ impl Office {
 impl Asked {
     /// Whether an earlier login will do.
     fn is_content_with(&self, login: &Login, now: Timestamp) -> bool {
-        self.prompt != Prompt::Always && self.max_age.is_none_or(|age| now.since(login.at) <= age)
+        let strong_enough = self.factors == Factors::Password || login.factors == self.factors;
+        let recent = self.max_age.is_none_or(|age| now.since(login.at) <= age);
+        self.prompt != Prompt::Always && strong_enough && recent
     }
 
     fn refused(self, error: &'static str) -> Refusal {
@@ -183,6 +195,7 @@ fn read(parameters: &Parameters, state: &State) -> Result<Asked, Refusal> {
             .value("max_age")
             .and_then(|age| age.parse().ok())
             .map(Duration::from_secs),
+        factors: factors(parameters.value("acr_values").unwrap_or_default()),
     })
 }
 
@@ -214,6 +227,15 @@ fn check(parameters: &Parameters, audience: &str) -> Result<(), &'static str> {
         return Err("invalid_target");
     }
     Ok(())
+}
+
+/// What is asked for as far as it is known; an `acr_values` is a wish (OpenID Connect Core §3.1.2.1).
+fn factors(acr_values: &str) -> Factors {
+    let asked = |factors: Factors| acr_values.split(' ').any(|acr| acr == factors.acr());
+    match asked(Factors::PasswordAndCode) && !asked(Factors::Password) {
+        true => Factors::PasswordAndCode,
+        false => Factors::Password,
+    }
 }
 
 fn prompt(text: &str) -> Result<Prompt, &'static str> {

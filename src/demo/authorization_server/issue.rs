@@ -89,6 +89,8 @@ impl Office {
         facts.insert("iat".to_owned(), json!(now));
         facts.insert("exp".to_owned(), json!(now.plus(self.access_token_lifetime)));
         facts.insert("auth_time".to_owned(), json!(grant.login.at));
+        facts.insert("acr".to_owned(), json!(grant.login.factors.acr()));
+        facts.insert("amr".to_owned(), json!(grant.login.factors.amr()));
         facts.insert("at_hash".to_owned(), json!(left_half(access_token)));
         facts.insert("sid".to_owned(), json!(grant.login.sid));
         if let Some(nonce) = &grant.nonce {

@@ -2,24 +2,38 @@
 
 use http::StatusCode;
 
+use super::state::Factors;
 use crate::demo::site::{Answer, Parameters, escape, html};
 
 /// Asks for name and password, and carries the authorization request along.
-pub(super) fn login(request: &Parameters, client: &str, status: StatusCode, complaint: &str) -> Answer {
+pub(super) fn login(
+    request: &Parameters,
+    client: &str,
+    factors: Factors,
+    status: StatusCode,
+    complaint: &str,
+) -> Answer {
     let carried: String = request.0.iter().map(|(name, value)| hidden(name, value)).collect();
     let complaint = match complaint {
         "" => String::new(),
         complaint => format!("<p class=\"wrong\">{}</p>\n", escape(complaint)),
     };
+    let code = match factors {
+        Factors::Password => "",
+        Factors::PasswordAndCode => CODE,
+    };
     let form = format!(
         "<p>to continue to <strong>{}</strong></p>\n{complaint}<form method=\"post\" action=\"/login\">\n{carried}\
          <label>Name <input type=\"text\" name=\"username\" autocomplete=\"username\" required autofocus></label>\n\
          <label>Password <input type=\"password\" name=\"password\" autocomplete=\"current-password\" required></label>\n\
-         <button type=\"submit\">Log in</button>\n</form>\n",
+         {code}<button type=\"submit\">Log in</button>\n</form>\n",
         escape(client)
     );
     page(status, "Log in", &form)
 }
+
+const CODE: &str = "<label>One-time code (here always 123456) <input type=\"text\" name=\"code\" \
+                    inputmode=\"numeric\" autocomplete=\"one-time-code\" required></label>\n";
 
 pub(super) fn notice(status: StatusCode, title: &str, text: &str) -> Answer {
     page(status, title, &format!("<p>{}</p>\n", escape(text)))

@@ -22,7 +22,33 @@ pub(super) struct State {
 pub(super) struct Login {
     pub(super) username: String,
     pub(super) at: Timestamp,
+    pub(super) factors: Factors,
     pub(super) sid: String,
+}
+
+/// What somebody proved themselves with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Factors {
+    Password,
+    PasswordAndCode,
+}
+
+impl Factors {
+    /// The authentication context class (OpenID Connect Core §2).
+    pub(super) const fn acr(self) -> &'static str {
+        match self {
+            Self::Password => "urn:demo:password",
+            Self::PasswordAndCode => "urn:demo:mfa",
+        }
+    }
+
+    /// RFC 8176.
+    pub(super) const fn amr(self) -> &'static [&'static str] {
+        match self {
+            Self::Password => &["pwd"],
+            Self::PasswordAndCode => &["pwd", "otp", "mfa"],
+        }
+    }
 }
 
 /// What a login granted to a client; all tokens that come from it are one family.
@@ -76,10 +102,11 @@ impl State {
         self.users.iter().find(|user| user.username == username)
     }
 
-    pub(super) fn log_in(&mut self, username: &str, now: Timestamp) -> (String, Login) {
+    pub(super) fn log_in(&mut self, username: &str, factors: Factors, now: Timestamp) -> (String, Login) {
         let login = Login {
             username: username.to_owned(),
             at: now,
+            factors,
             sid: random_text::<12>(),
         };
         let cookie = random_text::<32>();

@@ -12,7 +12,7 @@ use super::{
     with,
 };
 use crate::{
-    identity::{Issuer, ProviderId, Scopes, TokenError},
+    identity::{Issuer, ProviderId, Scopes, Strength, TokenError},
     oauth::{
         authorization::{
             AuthorizationError, AuthorizationRequest, AuthorizationResponse, CodeGrant, LoginSecrets, PendingLogin,
@@ -38,6 +38,7 @@ fn begin(endpoint: &str, names_issuer: Option<()>) -> (String, PendingLogin) {
         parameters: &[("prompt".into(), "a&b=c".into())],
         redirect_uri: "https://app.example.com/back?x=1".into(),
         return_to: "/page?q=1".into(),
+        strength: Strength::default(),
         response_names_issuer: names_issuer.is_some(),
     };
     let secrets = LoginSecrets {

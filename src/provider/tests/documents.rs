@@ -22,7 +22,13 @@ async fn begin(provider: &Arc<Provider>, now: Timestamp) -> Result<(), ProviderE
         nonce: "n".into(),
         code_verifier: Secret::new("v"),
     };
-    let request = provider.authorization_request(secrets, "https://app.example.com/back".into(), "/".into(), now);
+    let request = provider.authorization_request(
+        secrets,
+        "https://app.example.com/back".into(),
+        "/".into(),
+        Default::default(),
+        now,
+    );
     request.await.map(drop)
 }
 

@@ -39,7 +39,13 @@ async fn grant(provider: &Arc<Provider>) -> CodeGrant {
         nonce: "n".into(),
         code_verifier: Secret::new("v"),
     };
-    let begun = provider.authorization_request(secrets, "https://app.example.com/back".into(), "/".into(), NOW);
+    let begun = provider.authorization_request(
+        secrets,
+        "https://app.example.com/back".into(),
+        "/".into(),
+        Default::default(),
+        NOW,
+    );
     let (_, pending) = begun.await.unwrap();
     pending
         .accept(AuthorizationResponse::from_query("code=c&state=s").unwrap(), NOW)

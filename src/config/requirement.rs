@@ -25,11 +25,11 @@ pub(super) fn deny(field: Field<NonEmpty<file::Rules>>, load: &mut Load<'_>) -> 
     tables.into_iter().map(|table| denied(table, load)).collect()
 }
 
-/// Whoever logged in lately would be denied, and let in again for waiting: nobody means that.
+/// Hardly anybody means to deny those who logged in lately, and to let them in again for waiting.
 fn denied(table: At<file::Rules>, load: &mut Load<'_>) -> Requirements {
     if let Some(at) = table.value.max_age.at() {
-        let message = "`max_age` in a `deny` table would deny those who have just logged in";
-        load.findings.problem(at, message, "write it in the `allow` table");
+        let message = "`max_age` in a `deny` table denies those who have just logged in";
+        load.findings.warning(at, message, "write it in the `allow` table, if it should be a limit");
     }
     rules("deny", table, load)
 }

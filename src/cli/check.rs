@@ -154,15 +154,11 @@ fn asked(rules: &Requirements) -> String {
 }
 
 fn claim(rule: &ClaimRule) -> String {
-    let values: Vec<String> = rule.values.iter().map(value).collect();
-    format!("the claim {} = {}", rule.path, any_of(&values))
-}
-
-fn value(wanted: &Wanted) -> String {
-    match wanted {
-        Wanted::Exactly(value) => value.to_string(),
-        Wanted::Beginning(beginning) => format!("\"{beginning}…\""),
-    }
+    format!(
+        "the claim {} = {}",
+        rule.path,
+        any_of(&rule.values.iter().map(Wanted::to_string).collect::<Vec<_>>())
+    )
 }
 
 /// A duration in its largest unit that leaves nothing over.

@@ -3,9 +3,12 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod explain;
 mod keygen;
+mod rehearsal;
 pub mod run;
 mod sessions;
+mod test;
 
 use std::{
     io::{self, Write},
@@ -49,6 +52,15 @@ enum Command {
     /// Problems go to standard error, with line, column and what to write instead; the exit status is then 1.
     /// Nothing is sent to anybody.
     Check(ConfigFile),
+    /// Say what would become of a request, and why: which route has it, what is asked and what was found, what the
+    /// application would be told.
+    ///
+    /// Nothing is sent to anybody; the decision is the gateway's own.
+    Explain(explain::Options),
+    /// Run the `[[test]]` tables of the file: what must become of which requests.
+    ///
+    /// Nothing is sent to anybody. The exit status is 1 when a test fails.
+    Test(ConfigFile),
     /// See and end sessions, by asking a gateway that runs.
     Sessions(sessions::Options),
     /// Make a session key, for `key_files` in the `[session]` table.
@@ -74,6 +86,8 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(file) => run::run(&file.config),
         Command::Check(file) => check::check(&file.config),
+        Command::Explain(options) => explain::explain(&options),
+        Command::Test(file) => test::test(&file.config),
         Command::Sessions(options) => sessions::sessions(&options),
         Command::Keygen(options) => keygen::keygen(&options),
         #[cfg(feature = "demo")]

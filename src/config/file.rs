@@ -3,7 +3,11 @@
 //! Durations are strings like `"30m"`, sizes like `"32KiB"`, and a claim is named by a dotted path, a JSON pointer or a
 //! URL. What is not listed here is refused.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use http::{HeaderName, Method};
 use ipnet::IpNet;
@@ -13,7 +17,8 @@ use serde_json::Value;
 use super::{
     address::{IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
     measure::{LoginAge, Size, Skew, Timeout},
-    read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, tables, words},
+    read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, key_name, tables, words},
+    rehearsal::{Asked, Claimed, Expectation},
     report::Findings,
     shape::{Count, Named, NonEmpty, OneOrMany},
     value::{CookieDomain, CookieName, Email, EmailDomain, LogFilter, Name, Scope},
@@ -22,7 +27,7 @@ use super::{
 use crate::{
     identity::{ClaimPath, Subject},
     oauth::jwt::Algorithm,
-    policy::{OnForbidden, OnUnauthenticated},
+    policy::{Client, OnForbidden, OnUnauthenticated},
     provider::{BearerKind, UseUserinfo},
     secret::Secret,
     session::SameSite,
@@ -44,6 +49,29 @@ tables! {
         provider: Named<Name, Provider>,
         /// Applications, by a name of the operator's choice.
         route: Named<Name, Route>,
+        /// What must hold of the routes, for `vestibule test`.
+        test: Vec<At<Test>>,
+    }
+
+    /// A request that is not sent, and what must become of it.
+    struct Test {
+        /// Method and URL.
+        request: Asked,
+        /// The claims of who sends it; absent: nobody.
+        r#as: Claimed,
+        /// Whose claims they are; absent: the first provider of the route.
+        provider: String,
+        /// What proves them.
+        credential: Auth,
+        /// How long ago they logged in.
+        login_age: Duration,
+        /// Who waits for the answer.
+        client: Client,
+        /// Where the request comes from.
+        address: IpAddr,
+        expect: Expectation,
+        /// Headers that the application must get, with their values.
+        upstream_headers: Named<HeaderName, String>,
     }
 
     /// Where the gateway listens.
@@ -335,6 +363,20 @@ words! {
         "auto" => OnUnauthenticated::Auto,
         "redirect" => OnUnauthenticated::Redirect,
         "401" => OnUnauthenticated::Unauthorized,
+    }
+    Client {
+        "browser" => Client::Navigation,
+        "script" => Client::Programmatic,
+        "websocket" => Client::WebSocket,
+    }
+    Expectation {
+        "allow" => Expectation::Allow,
+        "login" => Expectation::Login,
+        "400" => Expectation::Status(400),
+        "401" => Expectation::Status(401),
+        "403" => Expectation::Status(403),
+        "404" => Expectation::Status(404),
+        "405" => Expectation::Status(405),
     }
     OnForbidden { "page" => OnForbidden::Page, "404" => OnForbidden::NotFound, }
     Algorithm {

@@ -11,6 +11,7 @@ mod load;
 mod measure;
 mod provider;
 mod read;
+pub mod rehearsal;
 mod report;
 mod requirement;
 mod route;
@@ -55,6 +56,8 @@ pub struct Settings {
     /// Each at the index of its route.
     pub upstreams: Vec<upstream::Settings>,
     pub scrub: upstream::headers::ScrubSettings,
+    /// What must hold of the routes.
+    pub tests: Vec<rehearsal::Test>,
     pub warnings: Vec<Warning>,
     /// How many checks the file weakens, each until its date.
     pub exceptions: usize,
@@ -86,7 +89,7 @@ pub fn parse(text: &str, origin: &str, surroundings: Surroundings<'_>, now: Time
         findings,
         exceptions: 0,
     };
-    let settings = document(text, &mut load.findings).and_then(|file| settings(file, &mut load));
+    let settings = document(text, &mut load.findings).and_then(|file| settings(file, text, &mut load));
     let is_right = !load.findings.has_problems();
     let (problems, warnings) = load.findings.explain(origin, text);
     settings
@@ -115,7 +118,7 @@ fn document(text: &str, findings: &mut Findings) -> Option<file::File> {
 }
 
 /// Makes the settings section by section, and goes on where one is wrong.
-fn settings(file: file::File, load: &mut Load<'_>) -> Option<Settings> {
+fn settings(file: file::File, text: &str, load: &mut Load<'_>) -> Option<Settings> {
     let log = server::log(file.log);
     let server = server::settings(file.server, file.admin, load);
     let session = session::settings(file.session, load);
@@ -123,6 +126,7 @@ fn settings(file: file::File, load: &mut Load<'_>) -> Option<Settings> {
     let offers = provider::offers(&provider_tables);
     let providers = providers(provider_tables, load);
     let routes = routes(file.route, &offers, server.bodies, load)?;
+    let tests = rehearsal::tests(file.test, &offers, text, load);
     let all_routes_are_right = routes.iter().all(Option::is_some);
     let whole = Whole {
         server,
@@ -145,6 +149,7 @@ fn settings(file: file::File, load: &mut Load<'_>) -> Option<Settings> {
         providers,
         routes: checked.routes,
         upstreams: checked.upstreams,
+        tests,
         warnings: Vec::new(),
         exceptions: 0,
     })

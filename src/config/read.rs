@@ -231,6 +231,11 @@ impl<T: FromText> Read for T {
     }
 }
 
+/// A key that is a word of the language has to be written raw.
+pub(super) fn key_name(identifier: &'static str) -> &'static str {
+    identifier.strip_prefix("r#").unwrap_or(identifier)
+}
+
 /// The tables of the file: each a struct with a [`Field`] for every key.
 macro_rules! tables {
     ($( $(#[$doc:meta])* struct $name:ident { $( $(#[$key_doc:meta])* $key:ident: $kind:ty, )+ } )+) => { $(
@@ -243,13 +248,13 @@ macro_rules! tables {
         impl Read for $name {
             fn read(node: &Node<'_>, place: &Place, findings: &mut Findings) -> Option<Self> {
                 let mut table = TableReader::open(node, place, findings)?;
-                let read = Self { $( $key: table.take(stringify!($key)), )+ };
-                table.close(&[$( stringify!($key) ),+]);
+                let read = Self { $( $key: table.take(key_name(stringify!($key))), )+ };
+                table.close(&[$( key_name(stringify!($key)) ),+]);
                 Some(read)
             }
 
             fn keys_below(path: &str) -> Vec<String> {
-                [$( key_and_below::<$kind>(path, stringify!($key)) ),+].concat()
+                [$( key_and_below::<$kind>(path, key_name(stringify!($key))) ),+].concat()
             }
         }
     )+ };

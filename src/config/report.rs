@@ -18,6 +18,14 @@ impl From<Range<usize>> for Span {
     }
 }
 
+impl Span {
+    /// The line that it begins in, from 1.
+    pub(super) fn line(self, text: &str) -> usize {
+        let before = text.get(..self.start).unwrap_or_default();
+        before.matches('\n').count().saturating_add(1)
+    }
+}
+
 /// Something to tell the operator, not yet tied to the text.
 #[derive(Debug)]
 struct Finding {

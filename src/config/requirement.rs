@@ -29,7 +29,8 @@ pub(super) fn deny(field: Field<NonEmpty<file::Rules>>, load: &mut Load<'_>) -> 
 fn denied(table: At<file::Rules>, load: &mut Load<'_>) -> Requirements {
     if let Some(at) = table.value.max_age.at() {
         let message = "`max_age` in a `deny` table denies those who have just logged in";
-        load.findings.warning(at, message, "write it in the `allow` table, if it should be a limit");
+        load.findings
+            .warning(at, message, "write it in the `allow` table, if it should be a limit");
     }
     rules("deny", table, load)
 }

@@ -8,7 +8,6 @@ use super::{
 /// Keys that the vocabulary reserves and this version does not know, as paths with `*` for names.
 const RESERVED: &[&str] = &[
     "include",
-    "test",
     "telemetry",
     "server.proxy_protocol",
     "server.tls",

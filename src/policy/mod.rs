@@ -1,6 +1,7 @@
 //! May this request pass? Pure: facts in, a decision out.
 
 mod decision;
+mod explain;
 mod requirement;
 mod route;
 
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 use http::Method;
 
 pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Permit};
+pub use explain::{Candidate, Finding, Standing};
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
 pub use route::{
     Access, Admission, Host, Lookup, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl, Routes,

@@ -197,7 +197,7 @@ fn domain(email: &str) -> Option<&str> {
 }
 
 impl ClaimRule {
-    fn is_met(&self, identity: &Identity) -> bool {
+    pub(super) fn is_met(&self, identity: &Identity) -> bool {
         match identity.claims.at(&self.path) {
             Some(Value::Array(members)) => members.iter().any(|member| self.lists(member)),
             Some(value) => self.lists(value),

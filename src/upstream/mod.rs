@@ -24,6 +24,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 pub use settings::{BodyLimits, Destination, Settings, Timeouts};
+pub use template::identity_header;
 
 use crate::{
     policy::{Origin, Permit},

@@ -52,14 +52,25 @@ pub(super) fn write(
     headers: &mut HeaderMap,
 ) -> Result<(), UpstreamError> {
     for header in templates {
-        let refused = || UpstreamError::Identity(header.name.clone());
-        let Some(text) = header.template.fill(identity).map_err(|Unwritable| refused())? else {
-            continue;
-        };
-        let value = HeaderValue::from_bytes(text.as_bytes()).map_err(|_| refused())?;
-        headers.insert(header.name.clone(), value);
+        if let Some(value) = identity_header(identity, header)? {
+            headers.insert(header.name.clone(), value);
+        }
     }
     Ok(())
+}
+
+/// The value of one header; `None` where a claim is missing.
+///
+/// # Errors
+/// As for all of them.
+pub fn identity_header(identity: &Identity, header: &IdentityHeader) -> Result<Option<HeaderValue>, UpstreamError> {
+    let refused = || UpstreamError::Identity(header.name.clone());
+    let Some(text) = header.template.fill(identity).map_err(|Unwritable| refused())? else {
+        return Ok(None);
+    };
+    HeaderValue::from_bytes(text.as_bytes())
+        .map(Some)
+        .map_err(|_| refused())
 }
 
 /// A value that cannot be written so that it is read as what it is.

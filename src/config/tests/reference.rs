@@ -25,11 +25,13 @@ fn with_every_key() -> String {
 
 /// The paths of all values, with `*` for names.
 fn paths(table: &DeTable<'_>, path: &[&str], found: &mut BTreeSet<String>) {
-    const MAPS: [&str; 4] = [
+    const MAPS: [&str; 6] = [
         "provider.*.authorization_params",
         "route.*.identity.headers",
         "route.*.allow.claims",
         "route.*.deny.claims",
+        "test.as",
+        "test.upstream_headers",
     ];
     for (key, node) in table.iter() {
         let key: &str = key.get_ref();

@@ -1,0 +1,241 @@
+//! What would become of a request that nobody sends: the gateway's own parser, routes and decision, without the wire.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, Request, header};
+
+use crate::{
+    config::{
+        Settings,
+        rehearsal::{Expectation, Person, Rehearsal},
+    },
+    identity::{Claims, Identity, Proof, Scopes, Subject, TokenError},
+    policy::{
+        Access, Admission, Authentication, Candidate, Case, Challenge, Decision, Finding, Initiator, Lookup,
+        OnForbidden, RequestFacts, Route, decide,
+    },
+    provider,
+    time::Timestamp,
+    upstream::{self, target::Target},
+};
+
+/// What became of it, and why.
+#[derive(Debug)]
+pub(super) struct Outcome<'a> {
+    pub(super) candidates: Vec<Candidate<'a>>,
+    pub(super) route: Option<&'a Route>,
+    pub(super) identity: Option<Arc<Identity>>,
+    pub(super) verdict: Verdict,
+    /// What `allow` asks, and each `deny` table, of who is known.
+    pub(super) allow: Vec<Finding>,
+    pub(super) deny: Vec<Vec<Finding>>,
+    /// What the application would be told.
+    pub(super) headers: Vec<(HeaderName, Told)>,
+}
+
+/// The end of the walk.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Ambiguous(&'static str),
+    /// Below `auth_prefix`: the gateway answers itself.
+    Reserved,
+    NoRoute,
+    MethodNotAllowed,
+    Decided(Decision),
+}
+
+/// What becomes of an identity header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Value(String),
+    /// The claim is missing, and so is the header.
+    Missing,
+    /// The claim cannot be written into a header: the request would fail.
+    Unwritable,
+}
+
+/// The life of a credential that exists only here.
+const LIFE: Duration = Duration::from_secs(300);
+
+pub(super) fn rehearse<'a>(settings: &'a Settings, rehearsal: &Rehearsal, now: Timestamp) -> Outcome<'a> {
+    let mut outcome = Outcome {
+        candidates: Vec::new(),
+        route: None,
+        identity: None,
+        verdict: Verdict::NoRoute,
+        allow: Vec::new(),
+        deny: Vec::new(),
+        headers: Vec::new(),
+    };
+    let target = match target(rehearsal) {
+        Ok(target) => target,
+        Err(why) => {
+            outcome.verdict = Verdict::Ambiguous(why);
+            return outcome;
+        }
+    };
+    let facts = RequestFacts {
+        method: &rehearsal.method,
+        host: target.host(),
+        port: target.port(),
+        path: target.path(),
+        query: target.query(),
+        client: rehearsal.client,
+        initiator: Initiator::OwnSite,
+        address: rehearsal.address,
+    };
+    outcome.candidates = settings.routes.candidates(&facts);
+    if is_reserved(settings, &target) {
+        outcome.verdict = Verdict::Reserved;
+        return outcome;
+    }
+    let route = match settings.routes.find(&facts) {
+        Lookup::Found(route) => route,
+        Lookup::MethodNotAllowed(_) => {
+            outcome.verdict = Verdict::MethodNotAllowed;
+            return outcome;
+        }
+        Lookup::NotFound => return outcome,
+    };
+    outcome.route = Some(route);
+    let authentication = authentication(settings, route, rehearsal.person.as_ref(), now);
+    if let (Authentication::Verified(identity), Access::Protected(admission)) = (&authentication, &route.access) {
+        outcome.explain(admission, identity, &facts, now);
+        outcome.headers = told(settings, route, identity);
+        outcome.identity = Some(identity.clone());
+    }
+    outcome.verdict = Verdict::Decided(decide(route, &facts, authentication, now));
+    outcome
+}
+
+impl Outcome<'_> {
+    fn explain(&mut self, admission: &Admission, identity: &Identity, facts: &RequestFacts<'_>, now: Timestamp) {
+        let case = Case {
+            identity,
+            address: facts.address,
+            now,
+        };
+        self.allow = admission.allow.findings(case);
+        self.deny = admission.deny.iter().map(|table| table.findings(case)).collect();
+    }
+
+    /// The verdict in a word, as a `[[test]]` expects it.
+    pub(super) fn word(&self) -> Expectation {
+        let status = match &self.verdict {
+            Verdict::Ambiguous(_) => 400,
+            Verdict::MethodNotAllowed => 405,
+            Verdict::NoRoute => 404,
+            Verdict::Reserved | Verdict::Decided(Decision::Allow(_)) => return Expectation::Allow,
+            Verdict::Decided(Decision::Login(_)) => return Expectation::Login,
+            Verdict::Decided(Decision::Challenge(challenge)) => match challenge {
+                Challenge::InvalidRequest => 400,
+                Challenge::TokenMissing | Challenge::InvalidToken(_) | Challenge::InsufficientAuthentication(_) => 401,
+                Challenge::InsufficientScope(_) => 403,
+            },
+            Verdict::Decided(Decision::Deny(_)) => match self.route.map(|route| route.on_forbidden) {
+                Some(OnForbidden::NotFound) => 404,
+                Some(OnForbidden::Page) | None => 403,
+            },
+        };
+        Expectation::Status(status)
+    }
+
+    pub(super) fn is_allowed(&self) -> bool {
+        matches!(self.verdict, Verdict::Decided(Decision::Allow(_)))
+    }
+}
+
+/// The target as a request for the URL would be read.
+fn target(rehearsal: &Rehearsal) -> Result<Target, &'static str> {
+    let url = &rehearsal.url;
+    let host = url.host_str().unwrap_or_default();
+    let authority = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let path_and_query = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let request = Request::builder()
+        .method(rehearsal.method.clone())
+        .uri(path_and_query)
+        .header(header::HOST, authority)
+        .body(());
+    let (parts, ()) = request.map_err(|_| "its URL cannot be sent")?.into_parts();
+    Target::read(&parts).map_err(|ambiguous| ambiguous.0)
+}
+
+fn is_reserved(settings: &Settings, target: &Target) -> bool {
+    let rest = target.path().strip_prefix(&*settings.gateway.auth_prefix);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// As the walk would have it, for a credential whose checks all passed.
+fn authentication(settings: &Settings, route: &Route, person: Option<&Person>, now: Timestamp) -> Authentication {
+    let (Some(person), Access::Protected(admission)) = (person, &route.access) else {
+        return Authentication::Anonymous;
+    };
+    let proof = person.proof.unwrap_or(match admission.session {
+        true => Proof::Session,
+        false => Proof::AccessToken,
+    });
+    let name = person.provider.as_ref().or(admission.providers.first());
+    let provider = settings
+        .providers
+        .iter()
+        .find(|provider| Some(&provider.id) == name && admission.providers.contains(&provider.id));
+    let Some(provider) = provider else {
+        // Logged in elsewhere is nobody here; a token from elsewhere is a bad one.
+        return match proof {
+            Proof::Session => Authentication::Anonymous,
+            Proof::AccessToken => Authentication::Rejected(TokenError::UnknownIssuer),
+        };
+    };
+    match identity(provider, person, proof, now) {
+        Some(identity) => Authentication::Verified(identity.into()),
+        None => Authentication::Rejected(TokenError::Claim("sub")),
+    }
+}
+
+/// `None` where the claims have no `sub`: no credential is anybody's without one.
+fn identity(provider: &provider::Settings, person: &Person, proof: Proof, now: Timestamp) -> Option<Identity> {
+    let subject = person.claims.text("sub").and_then(Subject::new)?;
+    let mut claims = person.claims.clone();
+    if let Some(age) = person.login_age {
+        claims.fill_from(Claims::from_iter([("auth_time", now.minus(age).unix().into())]));
+    }
+    let names = &provider.claim_names;
+    let scopes = claims.text("scope").map(Scopes::parse);
+    Some(Identity {
+        provider: provider.id.clone(),
+        issuer: provider.issuer.clone(),
+        subject,
+        proof,
+        username: names.username(&claims),
+        email: names.email(&claims, now),
+        groups: names.groups(&claims),
+        // A login holds what it asked for, unless it is said otherwise.
+        scopes: scopes.unwrap_or_else(|| match proof {
+            Proof::Session => provider.scopes.clone(),
+            Proof::AccessToken => Scopes::default(),
+        }),
+        claims,
+        expires_at: now.plus(LIFE),
+    })
+}
+
+fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderName, Told)> {
+    let upstream = settings.upstreams.get(route.id.index());
+    let headers = upstream.into_iter().flat_map(|upstream| &upstream.identity_headers);
+    headers
+        .map(|header| {
+            let told = match upstream::identity_header(identity, header) {
+                Ok(Some(value)) => Told::Value(String::from_utf8_lossy(value.as_bytes()).into_owned()),
+                Ok(None) => Told::Missing,
+                Err(_) => Told::Unwritable,
+            };
+            (header.name.clone(), told)
+        })
+        .collect()
+}

@@ -26,6 +26,16 @@ fn every_shipped_configuration_loads() {
     assert!(refused.is_empty(), "{refused:?}");
 }
 
+/// The shipped files say themselves what they are for.
+#[test]
+fn every_test_of_a_shipped_configuration_holds() {
+    let demo = root().join("config/demo.toml");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+    let answer = command.args(["test", "--config"]).arg(&demo).output().unwrap();
+    let said = String::from_utf8_lossy(&answer.stdout);
+    assert!(answer.status.success() && said.matches("ok  ").count() >= 5, "{said}");
+}
+
 /// What somebody who reads the README writes down loads as it stands, and so does what it adds further down.
 #[test]
 fn the_configuration_of_the_readme_loads() {

@@ -7,6 +7,7 @@ mod explain;
 mod keygen;
 mod rehearsal;
 pub mod run;
+mod schema;
 mod sessions;
 mod test;
 
@@ -61,6 +62,8 @@ enum Command {
     ///
     /// Nothing is sent to anybody. The exit status is 1 when a test fails.
     Test(ConfigFile),
+    /// Print the JSON Schema of the file, for editors: `#:schema vestibule.schema.json` in its first line.
+    Schema,
     /// See and end sessions, by asking a gateway that runs.
     Sessions(sessions::Options),
     /// Make a session key, for `key_files` in the `[session]` table.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Check(file) => check::check(&file.config),
         Command::Explain(options) => explain::explain(&options),
         Command::Test(file) => test::test(&file.config),
+        Command::Schema => schema::schema(),
         Command::Sessions(options) => sessions::sessions(&options),
         Command::Keygen(options) => keygen::keygen(&options),
         #[cfg(feature = "demo")]

@@ -20,6 +20,7 @@ use super::{
     read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, key_name, tables, words},
     rehearsal::{Asked, Claimed, Expectation},
     report::Findings,
+    schema,
     shape::{Count, Named, NonEmpty, OneOrMany},
     value::{CookieDomain, CookieName, Email, EmailDomain, LogFilter, Name, Scope},
     vocabulary,
@@ -54,7 +55,7 @@ tables! {
     }
 
     /// A request that is not sent, and what must become of it.
-    struct Test {
+    struct Test requires [request, expect] {
         /// Method and URL.
         request: Asked,
         /// The claims of who sends it; absent: nobody.
@@ -177,7 +178,7 @@ tables! {
     }
 
     /// An authorization server, and the client that this gateway is to it.
-    struct Provider {
+    struct Provider requires [issuer, client_id] {
         /// What people read where they choose.
         display_name: String,
         /// The issuer identifier, byte by byte as in the metadata (RFC 8414 §2).
@@ -217,7 +218,7 @@ tables! {
     }
 
     /// Access tokens of the provider, in `Authorization: Bearer` (RFC 6750).
-    struct Bearer {
+    struct Bearer requires [audiences] {
         kind: BearerKind,
         /// One of them must be in the token's `aud` (RFC 9068 §4).
         audiences: NonEmpty<String>,
@@ -236,7 +237,7 @@ tables! {
     }
 
     /// What is let in, and where it goes.
-    struct Route {
+    struct Route requires [url, upstream] {
         /// Origin and path prefix, or several.
         url: OneOrMany<RouteAddress>,
         /// Whether the path is the whole path instead of a prefix.
@@ -308,7 +309,7 @@ tables! {
     }
 
     /// A check that is weakened on purpose, and until when.
-    struct Exception {
+    struct Exception requires [reason, until] {
         /// For whoever reads the log.
         reason: String,
         /// The last day.

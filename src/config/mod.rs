@@ -15,6 +15,7 @@ pub mod rehearsal;
 mod report;
 mod requirement;
 mod route;
+mod schema;
 mod server;
 mod session;
 mod shape;
@@ -28,6 +29,7 @@ use toml::de::DeTable;
 
 pub use load::Surroundings;
 pub use report::{Explanation, Problem, Problems, Warning};
+pub use schema::schema;
 
 use self::{
     cross::Whole,

@@ -1,5 +1,6 @@
 //! From a TOML document to values, with every problem on the way: nothing stops at the first.
 
+use serde_json::{Value, json};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -18,6 +19,9 @@ pub(super) trait Read: Sized {
     /// Reads a value; `None` when it was found wrong, and said so.
     fn read(node: &Node<'_>, place: &Place, findings: &mut Findings) -> Option<Self>;
 
+    /// What a value looks like, as JSON Schema has it.
+    fn schema() -> Value;
+
     /// The keys below this one, as paths with `*` for names; none for a plain value.
     fn keys_below(_path: &str) -> Vec<String> {
         Vec::new()
@@ -28,6 +32,9 @@ pub(super) trait Read: Sized {
 pub(super) trait FromText: Sized {
     /// How such a value looks, in TOML.
     const EXAMPLE: &'static str = "\"…\"";
+
+    /// All there are, where they can be counted.
+    const WORDS: &'static [&'static str] = &[];
 
     fn from_text(text: &str) -> Result<Self, Wrong>;
 }
@@ -229,6 +236,13 @@ impl<T: FromText> Read for T {
         };
         T::from_text(text).map_err(report).ok()
     }
+
+    fn schema() -> Value {
+        match T::WORDS {
+            [] => json!({ "type": "string" }),
+            words => json!({ "type": "string", "enum": words }),
+        }
+    }
 }
 
 /// A key that is a word of the language has to be written raw.
@@ -238,11 +252,16 @@ pub(super) fn key_name(identifier: &'static str) -> &'static str {
 
 /// The tables of the file: each a struct with a [`Field`] for every key.
 macro_rules! tables {
-    ($( $(#[$doc:meta])* struct $name:ident { $( $(#[$key_doc:meta])* $key:ident: $kind:ty, )+ } )+) => { $(
-        $(#[$doc])*
+    ($(
+        $(#[doc = $doc:literal])*
+        struct $name:ident $(requires [$($required:ident),+])? {
+            $( $(#[doc = $key_doc:literal])* $(#[expect($($lint:tt)*)])? $key:ident: $kind:ty, )+
+        }
+    )+) => { $(
+        $(#[doc = $doc])*
         #[derive(Debug, Default)]
         pub(super) struct $name {
-            $( $(#[$key_doc])* pub(super) $key: Field<$kind>, )+
+            $( $(#[doc = $key_doc])* $(#[expect($($lint)*)])? pub(super) $key: Field<$kind>, )+
         }
 
         impl Read for $name {
@@ -251,6 +270,15 @@ macro_rules! tables {
                 let read = Self { $( $key: table.take(key_name(stringify!($key))), )+ };
                 table.close(&[$( key_name(stringify!($key)) ),+]);
                 Some(read)
+            }
+
+            fn schema() -> serde_json::Value {
+                let required: &[&str] = &[$( $(stringify!($required)),+ )?];
+                let properties = [$( schema::property::<$kind>(
+                    key_name(stringify!($key)),
+                    concat!($($key_doc, "\n",)* ""),
+                ) ),+];
+                schema::table(concat!($($doc, "\n",)* ""), properties.into(), required)
             }
 
             fn keys_below(path: &str) -> Vec<String> {
@@ -264,10 +292,12 @@ macro_rules! tables {
 macro_rules! words {
     ($( $kind:ty { $( $word:literal => $value:expr, )+ } )+) => { $(
         impl FromText for $kind {
+            const WORDS: &'static [&'static str] = &[$( $word ),+];
+
             fn from_text(text: &str) -> Result<Self, Wrong> {
                 match text {
                     $( $word => Ok($value), )+
-                    _ => Err(vocabulary::unknown_word(text, &[$( $word ),+])),
+                    _ => Err(vocabulary::unknown_word(text, Self::WORDS)),
                 }
             }
         }

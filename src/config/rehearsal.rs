@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderName, Method};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use toml::de::DeValue;
 use url::Url;
 
@@ -169,17 +169,21 @@ pub(super) struct Claimed(Claims);
 impl Read for Claimed {
     fn read(node: &Node<'_>, place: &Place, findings: &mut Findings) -> Option<Self> {
         as_table(node, place, findings)?;
-        let json = json(node).filter(Value::is_object);
+        let json = json_of(node).filter(Value::is_object);
         if json.is_none() {
             mistyped(node, place, "a table of claims", "{ sub = \"ann\" }", findings);
         }
         let claims = json.and_then(|json| Claims::from_json(json.to_string().as_bytes()).ok());
         claims.map(Self)
     }
+
+    fn schema() -> Value {
+        json!({ "type": "object" })
+    }
 }
 
 /// What JSON can say.
-fn json(node: &Node<'_>) -> Option<Value> {
+fn json_of(node: &Node<'_>) -> Option<Value> {
     match node.get_ref() {
         DeValue::String(text) => Some(Value::from(&**text)),
         DeValue::Boolean(value) => Some(Value::from(*value)),
@@ -191,11 +195,15 @@ fn json(node: &Node<'_>) -> Option<Value> {
             Some(Value::Number(number))
         }
         DeValue::Datetime(_) => None,
-        DeValue::Array(members) => members.iter().map(json).collect::<Option<Vec<_>>>().map(Value::Array),
+        DeValue::Array(members) => members
+            .iter()
+            .map(json_of)
+            .collect::<Option<Vec<_>>>()
+            .map(Value::Array),
         DeValue::Table(table) => {
             let member = |(name, value): (&toml::Spanned<_>, _)| -> Option<(String, Value)> {
                 let name: &std::borrow::Cow<'_, str> = name.get_ref();
-                Some((name.to_string(), json(value)?))
+                Some((name.to_string(), json_of(value)?))
             };
             table
                 .iter()

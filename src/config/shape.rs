@@ -1,6 +1,6 @@
 //! What is not a string: numbers, lists, maps, dates.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use toml::de::DeValue;
 
 use super::{
@@ -15,6 +15,10 @@ impl Read for bool {
             return None;
         };
         Some(*value)
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "boolean" })
     }
 }
 
@@ -47,6 +51,10 @@ impl<const MIN: u64, const MAX: u64> Read for Count<MIN, MAX> {
         }
         fits.map(Self)
     }
+
+    fn schema() -> Value {
+        json!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
 }
 
 /// A list that may be empty.
@@ -63,6 +71,10 @@ impl<T: Read> Read for Vec<At<T>> {
 
     fn keys_below(path: &str) -> Vec<String> {
         T::keys_below(path)
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "array", "items": T::schema() })
     }
 }
 
@@ -98,6 +110,10 @@ impl<T: Read> Read for NonEmpty<T> {
     fn keys_below(path: &str) -> Vec<String> {
         T::keys_below(path)
     }
+
+    fn schema() -> Value {
+        json!({ "type": "array", "items": T::schema(), "minItems": 1 })
+    }
 }
 
 /// One value, or a list with at least one.
@@ -110,6 +126,10 @@ impl<T: Read> Read for OneOrMany<T> {
             DeValue::Array(_) => NonEmpty::read(node, place, findings).map(|list| Self(list.0)),
             _ => read_at(node, place, findings).map(|one| Self(vec![one])),
         }
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [T::schema(), NonEmpty::<T>::schema()] })
     }
 }
 
@@ -143,6 +163,10 @@ impl<N: FromText, T: Read> Read for Named<N, T> {
         // The keys of a map of plain values are the operator's own.
         T::keys_below(&format!("{path}.*"))
     }
+
+    fn schema() -> Value {
+        json!({ "type": "object", "additionalProperties": T::schema() })
+    }
 }
 
 fn read_name<N: FromText>(text: &str, at: Span, findings: &mut Findings) -> Option<At<N>> {
@@ -175,6 +199,10 @@ impl Read for Value {
         }
         scalar
     }
+
+    fn schema() -> Value {
+        json!({ "type": ["string", "number", "boolean"] })
+    }
 }
 
 /// A date as TOML has it, or as a string.
@@ -190,6 +218,10 @@ impl Read for jiff::civil::Date {
             mistyped_date(node, place, findings);
         }
         date
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "format": "date" })
     }
 }
 

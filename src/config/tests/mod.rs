@@ -1,6 +1,7 @@
 mod bad;
 mod bad_routes;
 mod reference;
+mod schema;
 
 use std::{fs, path::PathBuf};
 

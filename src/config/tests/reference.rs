@@ -9,10 +9,10 @@ use super::{
     Folder,
 };
 
-const REFERENCE: &str = include_str!("../../../config/reference.toml");
+pub(super) const REFERENCE: &str = include_str!("../../../config/reference.toml");
 
 /// The reference with every key in it: a `#` without a blank after it is taken away.
-fn with_every_key() -> String {
+pub(super) fn with_every_key() -> String {
     let uncommented = |line: &'static str| match line.strip_prefix('#') {
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '[') => rest,
         _ => line,

@@ -231,8 +231,13 @@ fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderN
     headers
         .map(|header| {
             let told = match upstream::identity_header(identity, header) {
-                Ok(Some(value)) => Told::Value(String::from_utf8_lossy(value.as_bytes()).into_owned()),
-                Ok(None) => Told::Missing,
+                Ok(values) if values.is_empty() => Told::Missing,
+                Ok(values) => {
+                    let texts = values
+                        .iter()
+                        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+                    Told::Value(texts.collect::<Vec<_>>().join(", "))
+                }
                 Err(_) => Told::Unwritable,
             };
             (header.name.clone(), told)

@@ -16,7 +16,7 @@ use crate::{
     provider, server,
     upstream::{
         self,
-        headers::{Piece, ScrubSettings},
+        headers::{Piece, ScrubSettings, Source},
     },
 };
 
@@ -262,9 +262,12 @@ fn spans(index: usize, places: &[(Span, Vec<Span>)]) -> impl Iterator<Item = Spa
 /// What the scrubber must know: every header that any route may emit (I4).
 pub(super) fn scrub(cookie: &str, trusted_proxies: Vec<IpNet>, upstreams: &[upstream::Settings]) -> ScrubSettings {
     let mut names: Vec<HeaderName> = Vec::new();
-    for header in upstreams.iter().flat_map(|upstream| &upstream.identity_headers) {
-        if !names.contains(&header.name) {
-            names.push(header.name.clone());
+    for upstream in upstreams {
+        let told = upstream.identity_headers.iter().map(|header| &header.name);
+        for name in told.chain(&upstream.strip) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
         }
     }
     ScrubSettings {
@@ -326,9 +329,10 @@ impl Wanted {
 
     fn piece(&mut self, piece: &Piece) {
         match piece {
-            Piece::Email => self.email(),
-            Piece::Claim(path) => self.path(path),
-            Piece::Text(_) | Piece::User | Piece::Groups | Piece::Scopes | Piece::Subject | Piece::Issuer => {}
+            Piece::Hole(Source::Email, _) => self.email(),
+            Piece::Hole(Source::Claim(path), _) => self.path(path),
+            Piece::Hole(Source::User | Source::Groups | Source::Scopes | Source::Subject | Source::Issuer, _)
+            | Piece::Text(_) => {}
         }
     }
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{
     address::{IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
+    identity,
     measure::{LoginAge, Size, Skew, Timeout},
     read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, key_name, tables, words},
     rehearsal::{Asked, Claimed, Expectation},
@@ -33,7 +34,10 @@ use crate::{
     secret::Secret,
     session::SameSite,
     telemetry::LogFormat,
-    upstream::{Destination, headers::Template},
+    upstream::{
+        Destination,
+        headers::{Encoding, GroupFilter, Lists, Template},
+    },
 };
 
 tables! {
@@ -286,8 +290,28 @@ tables! {
 
     /// What the application is told.
     struct Identity {
-        /// Headers, and templates for their values.
+        /// The headers that a well-known application expects.
+        preset: identity::Preset,
+        /// Headers, and templates for their values; beside a preset, more of them or others.
         headers: Named<HeaderName, Template>,
+        /// What stands between the members of a list, or `repeat`.
+        groups_delimiter: Lists,
+        /// The groups that are told; absent: all.
+        groups_filter: NonEmpty<GroupFilter>,
+        /// How values that are not ASCII are written.
+        encoding: Encoding,
+        /// Of one header.
+        max_value_bytes: Size<16, 65_536>,
+    }
+
+    /// What a well-known application is told.
+    struct Preset {
+        headers: Named<HeaderName, Template>,
+        delimiter: Lists,
+        /// What the application trusts beside them.
+        strip: NonEmpty<HeaderName>,
+        #[expect(dead_code, reason = "it is for whoever reads the file of presets")]
+        notes: String,
     }
 
     /// Limits of each wait for the application.
@@ -378,6 +402,12 @@ words! {
         "403" => Expectation::Status(403),
         "404" => Expectation::Status(404),
         "405" => Expectation::Status(405),
+    }
+    Encoding {
+        "utf8" => Encoding::Utf8,
+        "rfc2047" => Encoding::Rfc2047,
+        "percent" => Encoding::Percent,
+        "base64" => Encoding::Base64,
     }
     OnForbidden { "page" => OnForbidden::Page, "404" => OnForbidden::NotFound, }
     Algorithm {

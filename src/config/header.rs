@@ -5,7 +5,7 @@ use http::HeaderName;
 use super::read::{FromText, Wrong, wrong};
 use crate::{
     identity::ClaimPath,
-    upstream::headers::{Piece, Template, folded},
+    upstream::headers::{Filter, GroupFilter, Lists, Piece, Source, Template, folded},
 };
 
 /// Headers that belong to the message or to the gateway, folded (I4, I6, I7, I9).
@@ -79,10 +79,42 @@ impl FromText for Template {
         if text.is_empty() || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
             return Err(wrong("is empty or not plain ASCII", "write something like \"{user}\""));
         }
-        let instead = "write a claim between braces, like \"{user}\", and a brace itself twice, like \"{{\"";
-        let pieces =
-            pieces(text).ok_or_else(|| wrong(format!("has a brace that does not fit: \"{text}\""), instead))?;
+        let instead = "write a claim between braces, like \"{user}\" or \"{email|local_part|lower}\" (lower, upper, \
+                       local_part, domain), and a brace itself twice, like \"{{\"";
+        let pieces = pieces(text).ok_or_else(|| {
+            wrong(
+                format!("has a filter or a brace that does not fit: \"{text}\""),
+                instead,
+            )
+        })?;
         Ok(Self { pieces })
+    }
+}
+
+/// What stands between the members of a list, or `repeat`.
+impl FromText for Lists {
+    const EXAMPLE: &'static str = "\",\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        if text == "repeat" {
+            return Ok(Self::Repeated);
+        }
+        let fits = (1..=8).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7f).contains(&b));
+        fits.then(|| Self::Joined(text.into())).ok_or_else(|| {
+            let instead = "write what stands between two groups, like \",\" or \"|\", or \"repeat\" for a header each";
+            wrong(format!("is no delimiter: \"{text}\""), instead)
+        })
+    }
+}
+
+/// A group, or a star behind the beginning of several.
+impl FromText for GroupFilter {
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let text = String::from_text(text)?;
+        Ok(match text.strip_suffix('*') {
+            Some(beginning) => Self::Beginning(beginning.into()),
+            None => Self::Exactly(text.into()),
+        })
     }
 }
 
@@ -119,16 +151,27 @@ fn flush(literal: &mut String, pieces: &mut Vec<Piece>) {
 }
 
 fn hole_named(name: &str) -> Option<Piece> {
-    Some(match name {
-        "user" => Piece::User,
-        "email" => Piece::Email,
-        "groups" => Piece::Groups,
-        "scopes" => Piece::Scopes,
-        "sub" => Piece::Subject,
-        "issuer" => Piece::Issuer,
+    let mut parts = name.split('|');
+    let source = match parts.next()? {
+        "user" => Source::User,
+        "email" => Source::Email,
+        "groups" => Source::Groups,
+        "scopes" => Source::Scopes,
+        "sub" => Source::Subject,
+        "issuer" => Source::Issuer,
         claim if claim.contains(['{', ' ']) => return None,
-        claim => Piece::Claim(ClaimPath::parse(claim)?),
-    })
+        claim => Source::Claim(ClaimPath::parse(claim)?),
+    };
+    let filters = parts.map(|filter| {
+        Some(match filter {
+            "lower" => Filter::Lower,
+            "upper" => Filter::Upper,
+            "local_part" => Filter::LocalPart,
+            "domain" => Filter::Domain,
+            _ => return None,
+        })
+    });
+    Some(Piece::Hole(source, filters.collect::<Option<_>>()?))
 }
 
 #[cfg(test)]
@@ -137,18 +180,40 @@ mod tests {
 
     #[test]
     fn a_template_is_text_with_holes() {
-        let claim = |path| Piece::Claim(ClaimPath::parse(path).unwrap());
+        let hole = |source| Piece::Hole(source, Vec::new());
+        let claim = |path| hole(Source::Claim(ClaimPath::parse(path).unwrap()));
         let read = |text| Template::from_text(text).map(|template| template.pieces).ok();
-        assert_eq!(read("{user}"), Some(vec![Piece::User]));
+        assert_eq!(read("{user}"), Some(vec![hole(Source::User)]));
         assert_eq!(
             read("a{b.c}d"),
             Some(vec![Piece::Text("a".into()), claim("b.c"), Piece::Text("d".into())])
         );
         assert_eq!(
             read("{{{sub}}}"),
-            Some(vec![Piece::Text("{".into()), Piece::Subject, Piece::Text("}".into())])
+            Some(vec![
+                Piece::Text("{".into()),
+                hole(Source::Subject),
+                Piece::Text("}".into())
+            ])
         );
-        for bad in ["", "{", "}", "{user", "user}", "{}", "{a..b}", "{a{b}", "a\nb", "ü"] {
+        assert_eq!(
+            read("{email|local_part|lower}"),
+            Some(vec![Piece::Hole(Source::Email, vec![Filter::LocalPart, Filter::Lower])])
+        );
+        for bad in [
+            "{email|}",
+            "{email|lowr}",
+            "",
+            "{",
+            "}",
+            "{user",
+            "user}",
+            "{}",
+            "{a..b}",
+            "{a{b}",
+            "a\nb",
+            "ü",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -7,6 +7,7 @@ mod address;
 mod cross;
 mod file;
 mod header;
+mod identity;
 mod load;
 mod measure;
 mod provider;

@@ -2,11 +2,10 @@
 
 use std::{mem::take, sync::Arc};
 
-use http::HeaderName;
-
 use super::{
     address::RouteAddress,
     file::{self, Auth},
+    identity,
     load::{Load, Table},
     provider::Offer,
     read::{At, Field},
@@ -17,12 +16,9 @@ use super::{
     vocabulary::nearest,
 };
 use crate::{
-    identity::{ClaimPath, ProviderId},
+    identity::ProviderId,
     policy::{Access, Admission, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
-    upstream::{
-        self, BodyLimits, Destination, Timeouts,
-        headers::{IdentityHeader, Piece, Template, folded},
-    },
+    upstream::{self, BodyLimits, Destination, Timeouts},
 };
 
 /// A route, and where its pieces stand in the file.
@@ -261,14 +257,12 @@ fn upstream(
         );
     }
     let trust = load.trust(&tls.or_default().ca_file);
-    let identity_headers = match table.identity.value().map(|identity| &identity.headers) {
-        Some(Field::Given(given)) => headers(&given.value.0, load),
-        Some(Field::Absent | Field::Wrong) | None => default_headers(),
-    };
+    let told = identity::told(take(&mut table.identity), load);
     Some(upstream::Settings {
         destination: destination?,
         preserve_host: table.preserve_host.value().copied().unwrap_or(true),
-        identity_headers,
+        identity_headers: told.headers,
+        strip: told.strip,
         timeouts: timeouts(take(&mut table.timeouts)),
         bodies,
         trust: trust?,
@@ -282,46 +276,6 @@ fn sole(mut list: Vec<At<Destination>>, load: &mut Load<'_>) -> Option<Destinati
         return None;
     }
     list.pop().map(|destination| destination.value)
-}
-
-/// The headers of a file; no two may be one to a program that folds names (I4).
-fn headers(given: &[(At<HeaderName>, At<Template>)], load: &mut Load<'_>) -> Vec<IdentityHeader> {
-    for (index, (name, _)) in given.iter().enumerate() {
-        let same = |(other, _): &&(At<HeaderName>, _)| folded(other.value.as_str()) == folded(name.value.as_str());
-        if let Some((first, _)) = given.iter().take(index).find(same) {
-            let message = format!(
-                "to many programs, `{}` and `{}` are the same header",
-                name.value, first.value
-            );
-            load.findings
-                .problem(name.at, message, "keep one of them")
-                .see(first.at, "the other one");
-        }
-    }
-    let header = |(name, template): &(At<HeaderName>, At<Template>)| IdentityHeader {
-        name: name.value.clone(),
-        template: template.value.clone(),
-    };
-    given.iter().map(header).collect()
-}
-
-/// What an application is told when its route does not say.
-pub(super) fn default_headers() -> Vec<IdentityHeader> {
-    let username = ClaimPath::parse("preferred_username").map(Piece::Claim);
-    let headers = [
-        ("x-forwarded-user", Some(Piece::User)),
-        ("x-forwarded-preferred-username", username),
-        ("x-forwarded-email", Some(Piece::Email)),
-        ("x-forwarded-groups", Some(Piece::Groups)),
-        ("x-forwarded-subject", Some(Piece::Subject)),
-    ];
-    let header = |(name, piece): (&'static str, Option<Piece>)| IdentityHeader {
-        name: HeaderName::from_static(name),
-        template: Template {
-            pieces: piece.into_iter().collect(),
-        },
-    };
-    headers.map(header).into()
 }
 
 fn timeouts(table: Field<file::Timeouts>) -> Timeouts {

@@ -31,8 +31,6 @@ const RESERVED: &[&str] = &[
     "route.*.health",
     "route.*.allow.expression",
     "route.*.deny.expression",
-    "route.*.identity.preset",
-    "route.*.identity.groups_delimiter",
     "route.*.identity.access_token",
     "route.*.identity.assertion",
     "route.*.upstream_tls.cert_file",

@@ -45,6 +45,10 @@ impl Route {
 
 /// Who may enter at all.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is made once for each route, and a box would be one step more for each request"
+)]
 pub enum Access {
     /// `auth = ["public"]`.
     Public,

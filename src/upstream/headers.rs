@@ -5,7 +5,9 @@ use std::{collections::HashSet, net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
-pub use super::template::{IdentityHeader, Piece, Template};
+pub use super::template::{
+    Encoding, Filter, Form, GroupFilter, IdentityHeader, Lists, MAX_VALUE_BYTES, Piece, Source, Template,
+};
 use super::{forwarded, target::Target};
 use crate::secret::Secret;
 

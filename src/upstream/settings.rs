@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::headers::IdentityHeader;
 use crate::trust::TrustRoots;
@@ -14,6 +14,8 @@ pub struct Settings {
     /// Send the client's `Host` on, instead of the destination's.
     pub preserve_host: bool,
     pub identity_headers: Vec<IdentityHeader>,
+    /// What the application trusts beside them, and nobody may send.
+    pub strip: Vec<HeaderName>,
     pub timeouts: Timeouts,
     pub bodies: BodyLimits,
     pub trust: TrustRoots,

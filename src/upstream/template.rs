@@ -1,6 +1,10 @@
 //! What the application is told of an identity.
 
+use std::borrow::Cow;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use serde_json::Value;
 
 use super::UpstreamError;
@@ -11,9 +15,10 @@ use crate::identity::{ClaimPath, Identity};
 pub struct IdentityHeader {
     pub name: HeaderName,
     pub template: Template,
+    pub form: Form,
 }
 
-/// Text with holes: `"{user}"`, `"Bearer of {email}"`.
+/// Text with holes: `"{user}"`, `"{email|local_part|lower}"`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     pub pieces: Vec<Piece>,
@@ -23,26 +28,108 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Piece {
     Text(Box<str>),
+    Hole(Source, Vec<Filter>),
+}
+
+/// What fills a hole.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
     /// `{user}`: what the provider's `username_claim` says.
     User,
     /// `{email}`: the verified address.
     Email,
-    /// `{groups}`: joined with a comma.
+    /// `{groups}`: a list.
     Groups,
-    /// `{scopes}`: joined with a space.
+    /// `{scopes}`: joined with a space (RFC 6749 §3.3).
     Scopes,
     /// `{sub}`.
     Subject,
     /// `{issuer}`.
     Issuer,
-    /// Any other name: a string, number or boolean at that path; an array of strings is joined with a comma.
+    /// Any other name: a string, number or boolean at that path, or a list of strings.
     Claim(ClaimPath),
 }
 
-/// A longer value is refused by many applications, and by more of them cut short.
-const MAX_VALUE_BYTES: usize = 16 * 1024;
+/// What is made of a value before it is written; of a list, of each member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    Lower,
+    Upper,
+    /// What stands before the `@`; a value without one has none.
+    LocalPart,
+    /// What stands behind the `@`.
+    Domain,
+}
 
-/// Writes one header for each template whose claims are all there; a missing claim is a missing header (I5).
+/// How values become the bytes of a header.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Form {
+    pub lists: Lists,
+    pub encoding: Encoding,
+    /// The groups that are told: these, and those that begin so; empty: all.
+    pub groups: Vec<GroupFilter>,
+    /// A longer value is not written.
+    pub max_bytes: usize,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self {
+            lists: Lists::default(),
+            encoding: Encoding::default(),
+            groups: Vec::new(),
+            max_bytes: MAX_VALUE_BYTES,
+        }
+    }
+}
+
+/// How a list is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lists {
+    Joined(Box<str>),
+    /// One header for each member.
+    Repeated,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self::Joined(",".into())
+    }
+}
+
+/// How a value is written that a header cannot hold as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    #[default]
+    Utf8,
+    /// Where it is not ASCII, as an encoded word (RFC 2047 §2).
+    Rfc2047,
+    /// What is not plain ASCII, and the percent sign itself (RFC 3986 §2.1).
+    Percent,
+    /// The whole value, whatever it is (RFC 4648 §4).
+    Base64,
+}
+
+/// A group by name, or several by how they begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupFilter {
+    Exactly(Box<str>),
+    Beginning(Box<str>),
+}
+
+impl GroupFilter {
+    fn takes(&self, group: &str) -> bool {
+        match self {
+            Self::Exactly(name) => **name == *group,
+            Self::Beginning(beginning) => group.starts_with(&**beginning),
+        }
+    }
+}
+
+/// A longer value is refused by many applications, and by more of them cut short.
+pub const MAX_VALUE_BYTES: usize = 16 * 1024;
+
+/// Writes the headers of each template whose claims are all there; a missing claim is a missing header (I5).
 ///
 /// # Errors
 /// When a claim has a character that no header can hold, or one that would make two values of one.
@@ -52,94 +139,169 @@ pub(super) fn write(
     headers: &mut HeaderMap,
 ) -> Result<(), UpstreamError> {
     for header in templates {
-        if let Some(value) = identity_header(identity, header)? {
-            headers.insert(header.name.clone(), value);
+        for value in identity_header(identity, header)? {
+            headers.append(header.name.clone(), value);
         }
     }
     Ok(())
 }
 
-/// The value of one header; `None` where a claim is missing.
+/// The values of one header: none where a claim is missing, several only where a list is repeated.
 ///
 /// # Errors
 /// As for all of them.
-pub fn identity_header(identity: &Identity, header: &IdentityHeader) -> Result<Option<HeaderValue>, UpstreamError> {
-    let refused = || UpstreamError::Identity(header.name.clone());
-    let Some(text) = header.template.fill(identity).map_err(|Unwritable| refused())? else {
-        return Ok(None);
-    };
-    HeaderValue::from_bytes(text.as_bytes())
-        .map(Some)
-        .map_err(|_| refused())
+pub fn identity_header(identity: &Identity, header: &IdentityHeader) -> Result<Vec<HeaderValue>, UpstreamError> {
+    let refused = |Unwritable| UpstreamError::Identity(header.name.clone());
+    let texts = header.template.fill(identity, &header.form).map_err(refused)?;
+    let values = texts.iter().map(|text| {
+        let bytes = header.form.written(text)?;
+        HeaderValue::from_bytes(&bytes).map_err(|_| Unwritable)
+    });
+    values.collect::<Result<_, _>>().map_err(refused)
 }
 
 /// A value that cannot be written so that it is read as what it is.
 struct Unwritable;
 
-impl Template {
-    /// `None` when a claim is missing or empty.
-    fn fill(&self, identity: &Identity) -> Result<Option<String>, Unwritable> {
-        let mut text = String::new();
-        for piece in &self.pieces {
-            let before = text.len();
-            piece.fill(identity, &mut text)?;
-            if text.len() == before {
-                return Ok(None);
-            }
+impl Form {
+    /// A line end or a NUL is never written, however it would be encoded.
+    fn written<'a>(&self, text: &'a str) -> Result<Cow<'a, [u8]>, Unwritable> {
+        if text.bytes().any(|b| b.is_ascii_control()) {
+            return Err(Unwritable);
         }
-        match text.len() <= MAX_VALUE_BYTES && !text.bytes().any(|b| b.is_ascii_control()) {
-            true => Ok(Some(text)),
+        let bytes: Cow<'_, [u8]> = match self.encoding {
+            Encoding::Utf8 => text.as_bytes().into(),
+            Encoding::Rfc2047 if text.is_ascii() => text.as_bytes().into(),
+            Encoding::Rfc2047 => format!("=?UTF-8?B?{}?=", STANDARD.encode(text)).into_bytes().into(),
+            Encoding::Percent => percent_encode(text.as_bytes(), &NOT_PLAIN)
+                .to_string()
+                .into_bytes()
+                .into(),
+            Encoding::Base64 => STANDARD.encode(text).into_bytes().into(),
+        };
+        match bytes.len() <= self.max_bytes {
+            true => Ok(bytes),
             false => Err(Unwritable),
         }
     }
 }
 
+const NOT_PLAIN: AsciiSet = CONTROLS.add(b'%');
+
+impl Template {
+    /// Nothing when a claim is missing or empty.
+    fn fill(&self, identity: &Identity, form: &Form) -> Result<Vec<String>, Unwritable> {
+        if let (Lists::Repeated, [Piece::Hole(source, filters)]) = (&form.lists, self.pieces.as_slice()) {
+            let (Values::One(values) | Values::List(values)) = source.values(identity, form)?;
+            let values = values.into_iter().map(|value| filtered(value, filters).into_owned());
+            return Ok(values.filter(|value| !value.is_empty()).collect());
+        }
+        let mut text = String::new();
+        for piece in &self.pieces {
+            let before = text.len();
+            piece.fill(identity, form, &mut text)?;
+            if text.len() == before {
+                return Ok(Vec::new());
+            }
+        }
+        Ok(vec![text])
+    }
+}
+
 impl Piece {
-    fn fill(&self, identity: &Identity, text: &mut String) -> Result<(), Unwritable> {
+    fn fill(&self, identity: &Identity, form: &Form, text: &mut String) -> Result<(), Unwritable> {
         match self {
-            Self::Text(literal) => text.push_str(literal),
-            Self::User => text.push_str(identity.username.as_deref().unwrap_or("")),
-            Self::Email => text.push_str(identity.email.as_deref().unwrap_or("")),
-            Self::Groups => return joined(identity.groups.iter().map(|group| &**group), ',', text),
-            Self::Scopes => return joined(identity.scopes.iter(), ' ', text),
-            Self::Subject => text.push_str(identity.subject.as_str()),
-            Self::Issuer => text.push_str(identity.issuer.as_str()),
-            Self::Claim(path) => return claim(identity.claims.at(path), text),
+            Self::Text(literal) => {
+                text.push_str(literal);
+                Ok(())
+            }
+            Self::Hole(source, filters) => {
+                let delimiter = match (source, &form.lists) {
+                    (Source::Scopes, _) => " ",
+                    (_, Lists::Joined(delimiter)) => delimiter,
+                    (_, Lists::Repeated) => ",",
+                };
+                source.values(identity, form)?.join(delimiter, filters, text)
+            }
+        }
+    }
+}
+
+/// What fills a hole, before filters.
+enum Values<'a> {
+    /// At most one, which nobody takes apart.
+    One(Vec<Cow<'a, str>>),
+    List(Vec<Cow<'a, str>>),
+}
+
+impl Source {
+    fn values<'a>(&self, identity: &'a Identity, form: &Form) -> Result<Values<'a>, Unwritable> {
+        let one = |value: Option<&'a str>| Values::One(value.into_iter().map(Cow::Borrowed).collect());
+        let groups = || {
+            identity
+                .groups
+                .iter()
+                .map(|group| &**group)
+                .filter(|group| form.tells(group))
+        };
+        Ok(match self {
+            Self::User => one(identity.username.as_deref()),
+            Self::Email => one(identity.email.as_deref()),
+            Self::Groups => Values::List(groups().map(Cow::Borrowed).collect()),
+            Self::Scopes => Values::List(identity.scopes.iter().map(Cow::Borrowed).collect()),
+            Self::Subject => one(Some(identity.subject.as_str())),
+            Self::Issuer => one(Some(identity.issuer.as_str())),
+            Self::Claim(path) => claimed(identity.claims.at(path))?,
+        })
+    }
+}
+
+impl Form {
+    fn tells(&self, group: &str) -> bool {
+        self.groups.is_empty() || self.groups.iter().any(|filter| filter.takes(group))
+    }
+}
+
+fn claimed(value: Option<&Value>) -> Result<Values<'_>, Unwritable> {
+    Ok(match value {
+        None | Some(Value::Null | Value::Object(_)) => Values::One(Vec::new()),
+        Some(Value::String(text)) => Values::One(vec![text.into()]),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => Values::One(vec![value.to_string().into()]),
+        Some(Value::Array(members)) => {
+            let texts = members.iter().map(|member| member.as_str().map(Cow::Borrowed));
+            Values::List(texts.collect::<Option<_>>().ok_or(Unwritable)?)
+        }
+    })
+}
+
+fn filtered<'a>(value: Cow<'a, str>, filters: &[Filter]) -> Cow<'a, str> {
+    filters.iter().fold(value, |value, filter| match filter {
+        Filter::Lower => value.to_lowercase().into(),
+        Filter::Upper => value.to_uppercase().into(),
+        Filter::LocalPart => value.split_once('@').map_or("", |(local, _)| local).to_owned().into(),
+        Filter::Domain => value.split_once('@').map_or("", |(_, domain)| domain).to_owned().into(),
+    })
+}
+
+impl Values<'_> {
+    fn join(self, delimiter: &str, filters: &[Filter], text: &mut String) -> Result<(), Unwritable> {
+        let (values, is_list) = match self {
+            Self::One(values) => (values, false),
+            Self::List(values) => (values, true),
+        };
+        for (index, value) in values.into_iter().enumerate() {
+            let value = filtered(value, filters);
+            // It would be read as two.
+            if is_list && value.contains(delimiter) {
+                return Err(Unwritable);
+            }
+            if index > 0 {
+                text.push_str(delimiter);
+            }
+            text.push_str(&value);
         }
         Ok(())
     }
-}
-
-fn claim(value: Option<&Value>, text: &mut String) -> Result<(), Unwritable> {
-    match value {
-        None | Some(Value::Null | Value::Object(_)) => Ok(()),
-        Some(Value::String(value)) => {
-            text.push_str(value);
-            Ok(())
-        }
-        Some(value @ (Value::Number(_) | Value::Bool(_))) => {
-            text.push_str(&value.to_string());
-            Ok(())
-        }
-        Some(Value::Array(values)) => match values.iter().map(Value::as_str).collect::<Option<Vec<_>>>() {
-            Some(values) => joined(values.into_iter(), ',', text),
-            None => Err(Unwritable),
-        },
-    }
-}
-
-/// A value that holds the delimiter would be read as two.
-fn joined<'a>(values: impl Iterator<Item = &'a str>, delimiter: char, text: &mut String) -> Result<(), Unwritable> {
-    for (index, value) in values.enumerate() {
-        if value.contains(delimiter) {
-            return Err(Unwritable);
-        }
-        if index > 0 {
-            text.push(delimiter);
-        }
-        text.push_str(value);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -174,11 +336,16 @@ mod tests {
         IdentityHeader {
             name: HeaderName::from_static(name),
             template: Template { pieces: vec![piece] },
+            form: Form::default(),
         }
     }
 
+    fn hole(source: Source) -> Piece {
+        Piece::Hole(source, Vec::new())
+    }
+
     fn claim(path: &str) -> Piece {
-        Piece::Claim(ClaimPath::parse(path).unwrap())
+        hole(Source::Claim(ClaimPath::parse(path).unwrap()))
     }
 
     fn written(piece: Piece, identity: &Identity) -> Result<Option<String>, UpstreamError> {
@@ -193,22 +360,126 @@ mod tests {
     fn a_claim_is_written_as_what_it_is_or_not_at_all() {
         let somebody = identity(Some("zoë"), &["staff".into(), "ops".into()]);
         let text = |piece| written(piece, &somebody).unwrap();
-        assert_eq!(text(Piece::User).unwrap(), "zoë");
-        assert_eq!(text(Piece::Groups).unwrap(), "staff,ops");
+        assert_eq!(text(hole(Source::User)).unwrap(), "zoë");
+        assert_eq!(text(hole(Source::Groups)).unwrap(), "staff,ops");
         assert_eq!(text(claim("n")).unwrap(), "7");
         assert_eq!(text(claim("list")).unwrap(), "a,b");
         assert_eq!(text(claim("absent")), None);
-        assert_eq!(text(Piece::Email), None);
+        assert_eq!(text(hole(Source::Email)), None);
         assert!(written(claim("mixed"), &somebody).is_err());
     }
 
     #[test]
     fn what_would_be_read_as_something_else_is_not_written() {
         for user in ["a\r\nX-Admin: 1", "a\0", "a\u{7f}", "a\tb"] {
-            assert!(written(Piece::User, &identity(Some(user), &[])).is_err(), "{user:?}");
+            assert!(
+                written(hole(Source::User), &identity(Some(user), &[])).is_err(),
+                "{user:?}"
+            );
         }
-        assert!(written(Piece::Groups, &identity(None, &["a,admins".into()])).is_err());
-        assert!(written(Piece::User, &identity(Some(&"x".repeat(MAX_VALUE_BYTES + 1)), &[])).is_err());
+        assert!(written(hole(Source::Groups), &identity(None, &["a,admins".into()])).is_err());
+        assert!(
+            written(
+                hole(Source::User),
+                &identity(Some(&"x".repeat(MAX_VALUE_BYTES + 1)), &[])
+            )
+            .is_err()
+        );
+    }
+
+    /// The values of one header in a form of its own.
+    fn formed(piece: Piece, form: Form, identity: &Identity) -> Option<Vec<String>> {
+        let header = IdentityHeader {
+            form,
+            ..header("x-user", piece)
+        };
+        let values = identity_header(identity, &header).ok()?;
+        let text = |value: &HeaderValue| String::from_utf8(value.as_bytes().to_vec()).unwrap();
+        Some(values.iter().map(text).collect())
+    }
+
+    fn lists(lists: Lists) -> Form {
+        Form {
+            lists,
+            ..Form::default()
+        }
+    }
+
+    #[test]
+    fn a_list_is_joined_as_the_application_wants_it_or_repeated() {
+        let groups = |names: &[&str]| identity(None, &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let (plain, comma) = (groups(&["ops", "staff"]), groups(&["a,b", "staff"]));
+        let told = |lists_as, identity: &Identity| formed(hole(Source::Groups), lists(lists_as), identity);
+        assert_eq!(told(Lists::Joined("|".into()), &plain).unwrap(), ["ops|staff"]);
+        assert_eq!(told(Lists::Joined("|".into()), &comma).unwrap(), ["a,b|staff"]);
+        assert_eq!(told(Lists::Joined(",".into()), &comma), None);
+        assert_eq!(told(Lists::Repeated, &comma).unwrap(), ["a,b", "staff"]);
+        assert_eq!(told(Lists::Repeated, &groups(&[])).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_value_that_is_no_list_may_hold_the_delimiter() {
+        let ann = identity(Some("Ann, the first"), &[]);
+        assert_eq!(
+            formed(hole(Source::User), Form::default(), &ann).unwrap(),
+            ["Ann, the first"]
+        );
+    }
+
+    #[test]
+    fn only_some_groups_are_told() {
+        let form = Form {
+            groups: vec![
+                GroupFilter::Exactly("ops".into()),
+                GroupFilter::Beginning("wiki-".into()),
+            ],
+            ..Form::default()
+        };
+        let names = ["ops", "opsx", "wiki-readers", "staff"].map(str::to_owned);
+        assert_eq!(
+            formed(hole(Source::Groups), form, &identity(None, &names)).unwrap(),
+            ["ops,wiki-readers"]
+        );
+    }
+
+    #[test]
+    fn filters_make_something_else_of_a_value() {
+        let ann = identity(Some("Ann@Example.COM"), &[]);
+        let told =
+            |filters: &[Filter]| formed(Piece::Hole(Source::User, filters.to_vec()), Form::default(), &ann).unwrap();
+        assert_eq!(told(&[Filter::LocalPart, Filter::Lower]), ["ann"]);
+        assert_eq!(told(&[Filter::Domain, Filter::Upper]), ["EXAMPLE.COM"]);
+        let nobody = identity(Some("ann"), &[]);
+        assert_eq!(
+            formed(
+                Piece::Hole(Source::User, vec![Filter::LocalPart]),
+                Form::default(),
+                &nobody
+            )
+            .unwrap(),
+            [""; 0],
+            "a value without an @ has no local part"
+        );
+    }
+
+    #[test]
+    fn what_is_not_ascii_is_written_as_asked() {
+        let told = |encoding, user| {
+            let form = Form {
+                encoding,
+                ..Form::default()
+            };
+            formed(hole(Source::User), form, &identity(Some(user), &[]))
+        };
+        assert_eq!(told(Encoding::Utf8, "zoë").unwrap(), ["zoë"]);
+        assert_eq!(told(Encoding::Rfc2047, "zoë").unwrap(), ["=?UTF-8?B?em/Dqw==?="]);
+        assert_eq!(told(Encoding::Rfc2047, "zoe").unwrap(), ["zoe"]);
+        assert_eq!(told(Encoding::Percent, "zoë 5%").unwrap(), ["zo%C3%AB 5%25"]);
+        assert_eq!(told(Encoding::Base64, "zoë").unwrap(), ["em/Dqw=="]);
+        for encoding in [Encoding::Utf8, Encoding::Rfc2047, Encoding::Percent, Encoding::Base64] {
+            assert_eq!(told(encoding, "a\r\nb"), None);
+            assert_eq!(told(encoding, "a\0b"), None);
+        }
     }
 
     proptest! {
@@ -218,7 +489,7 @@ mod tests {
             user in proptest::option::of("[a-zA-Z0-9 ._-]{1,20}"),
             groups in proptest::collection::vec("[a-z]{1,8}", 0..4),
         ) {
-            let templates = [header("x-user", Piece::User), header("x-groups", Piece::Groups)];
+            let templates = [header("x-user", hole(Source::User)), header("x-groups", hole(Source::Groups))];
             let scrubber = Scrubber::new(ScrubSettings {
                 identity_headers: templates.iter().map(|header| header.name.clone()).collect(),
                 cookie_name: "vestibule".into(),

@@ -25,5 +25,6 @@ mod stores;
 mod streams;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
+mod telling;
 mod tls;
 mod websocket;

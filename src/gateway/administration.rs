@@ -81,7 +81,7 @@ impl Gateway {
     }
 
     async fn listed(&self, question: &Question) -> Result<Value, Refusal> {
-        let listed = self.sessions.listed(MAX_LISTED).await?;
+        let (listed, _) = self.sessions.listed(MAX_LISTED).await?;
         let wanted = listed.iter().filter(|(_, label)| question.is_about(label));
         let sessions: Vec<Value> = wanted
             .map(|(id, label)| {

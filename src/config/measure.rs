@@ -14,7 +14,9 @@ impl FromText for Duration {
             "write a number and a unit, like \"250ms\", \"30s\", \"5m\", \"1h30m\" or \"7d\"; at most \"366d\"";
         let bad = || wrong(format!("is not a duration: \"{text}\""), instead);
         let longest = Self::from_secs(366 * 86_400);
-        duration::read(text).filter(|duration| *duration <= longest).ok_or_else(bad)
+        duration::read(text)
+            .filter(|duration| *duration <= longest)
+            .ok_or_else(bad)
     }
 }
 

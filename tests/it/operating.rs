@@ -57,6 +57,7 @@ version = 1
 server.listen = ["{address}"]
 server.workers = 2
 server.drain_delay = "0s"
+server.limits.failed_credentials_per_minute = 0 # a flood comes from everywhere
 admin.listen = "{admin}"
 
 [provider.corp]

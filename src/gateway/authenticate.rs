@@ -95,6 +95,7 @@ impl Gateway {
         let jar = self.sessions.jar(origin, &credential.cookies);
         let Some(presented) = self.sessions.present(&jar, origin, now).await? else {
             visit.cookies.extend(jar.delete_split());
+            self.give_back(&jar, origin, now).await?;
             return Ok(Authentication::Anonymous);
         };
         // Logged in elsewhere: that session is still good for the routes of its provider.
@@ -148,6 +149,18 @@ impl Gateway {
         let cookies = self.sessions.keep(&held.session, &held.place, jar, origin, now).await?;
         visit.cookies.extend(cookies);
         Ok(Some(held.into()))
+    }
+
+    /// Nobody else had the refresh token of a session that was ended while its browser was away (RFC 7009).
+    async fn give_back(&self, jar: &CookieJar<'_>, origin: &Origin, now: Timestamp) -> Result<(), Error> {
+        let ended = self.sessions.ended_meanwhile(jar, origin, now).await?;
+        let Some(session) = ended else { return Ok(()) };
+        if let Some(provider) = self.providers.by_id(&session.login.provider)
+            && let Some(refresh_token) = &session.login.refresh_token
+        {
+            provider.revoke(refresh_token.clone(), now);
+        }
+        Ok(())
     }
 
     async fn renewed_if_due(&self, session: &Session, place: &Place, now: Timestamp) -> Option<Renewal> {

@@ -34,6 +34,8 @@ pub(super) struct Limits {
     pub(super) callbacks: PerAddress,
     /// Access tokens that turned out bad.
     pub(super) bad_tokens: PerAddress,
+    /// Tokens of an administrator that were none.
+    pub(super) bad_admins: PerAddress,
     /// Logout tokens that turned out bad; good ones are the provider's word, however many.
     pub(super) bad_logouts: PerAddress,
     /// Sessions that were ended by their name alone.
@@ -47,6 +49,7 @@ impl Limits {
             starts: limit(settings.logins, "login_start"),
             callbacks: limit(settings.logins, "login"),
             bad_tokens: limit(settings.failed_credentials, "bearer_token"),
+            bad_admins: limit(settings.failed_credentials, "admin_token"),
             bad_logouts: limit(settings.logouts, "backchannel_logout"),
             frames: limit(settings.logouts, "frontchannel_logout"),
         }

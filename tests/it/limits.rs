@@ -224,3 +224,31 @@ async fn no_limit_can_be_had() {
     assert_eq!(house.introspections(), 100);
     assert_eq!(house.provider.calls(Place::Introspection), 100);
 }
+
+#[tokio::test]
+async fn an_administrators_token_cannot_be_guessed_for_long() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "right").unwrap();
+    let path = file.path().to_owned();
+    let house = House::open_with(move |_| {
+        format!(
+            "\n[server.limits]\nfailed_credentials_per_minute = 3\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = {path:?}\n"
+        )
+    })
+    .await;
+    let url = format!("http://{}/sessions", house.admin_address());
+    let ask = |from: Client, token: &'static str| answer(from.get(&url).bearer_auth(token));
+    for guess in ["a", "b", "c"] {
+        assert_eq!(ask(client(), guess).await.0, 401);
+    }
+    assert_eq!(ask(client(), "d").await, refused());
+    assert_eq!(
+        ask(client(), "right").await,
+        refused(),
+        "a guess that is right is not told"
+    );
+    assert_eq!(ask(client_at(OTHER), "right").await.0, 200);
+    assert!(counted(&house, "admin_token").await);
+    house.clock.advance(Duration::from_secs(20));
+    assert_eq!(ask(client(), "right").await.0, 200);
+}

@@ -125,6 +125,8 @@ impl Gateway {
         let attempt = state.split_once('.').map_or("", |(attempt, _)| attempt);
         let suffix = format!("{PENDING}{attempt}");
         let pending = self.recall(&suffix, &jar, origin).ok_or(Error::LoginUnknown)?;
+        // Before anything is used up, so that the browser can come again.
+        self.limits.callbacks.count(visit.address)?;
         visit.cookies.extend(jar.delete(&suffix));
         let provider = self.providers.by_id(pending.provider()).ok_or(Error::LoginUnknown)?;
         let grant: CodeGrant = pending.accept(response, now)?;
@@ -133,7 +135,7 @@ impl Gateway {
         }
         let return_to = grant.return_to().to_owned();
         let login = provider.redeem(grant, now).await?;
-        let session = Session::begin(login, now);
+        let session = Session::begin(login, now).started_from(visit.address);
         visit
             .cookies
             .extend(self.sessions.begin(&session, &jar, origin, now).await?);

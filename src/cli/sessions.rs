@@ -1,5 +1,7 @@
 //! `vestibule sessions`: which there are, and that some end.
 
+mod table;
+
 use std::{
     fs,
     io::{self, Write},
@@ -12,8 +14,10 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use tokio::{net::TcpStream, runtime::Builder, time::timeout};
 
+use self::table::Listed;
 use super::No;
 use crate::secret::Secret;
 
@@ -25,22 +29,22 @@ pub(super) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the sessions that the store keeps, as JSON; sessions in cookies are known to browsers only.
+    /// Print the sessions that the store keeps; sessions in cookies are known to browsers only.
     List {
         #[command(flatten)]
         admin: Admin,
         #[command(flatten)]
-        whose: Whose,
+        which: Which,
     },
-    /// End one session, all of a person, or all of a provider; also those in cookies.
+    /// End one session, all of a person or of a provider (also those in cookies), or what a filter finds in the store.
     Revoke {
         #[command(flatten)]
         admin: Admin,
         /// A session, as the list names it.
-        #[arg(conflicts_with_all = ["provider", "subject"], required_unless_present = "provider")]
+        #[arg(conflicts_with_all = FILTERS)]
         id: Option<String>,
         #[command(flatten)]
-        whose: Whose,
+        which: Which,
     },
 }
 
@@ -52,43 +56,146 @@ struct Admin {
     /// The file that `token_file` in [admin] names.
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
+    /// Print the answer as JSON, for programs.
+    #[arg(long)]
+    json: bool,
 }
 
+const FILTERS: [&str; 6] = [
+    "provider",
+    "subject",
+    "address",
+    "older_than",
+    "younger_than",
+    "idle_for",
+];
+
+/// What the sessions have in common.
 #[derive(Debug, Args)]
-struct Whose {
+struct Which {
     /// The provider, as the file calls it.
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
     /// The person, as the provider's `sub` says.
-    #[arg(long, value_name = "SUB", requires = "provider")]
+    #[arg(long, value_name = "SUB")]
     subject: Option<String>,
+    /// Where the login or the last request came from: an address, or a network like 10.0.0.0/8.
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<String>,
+    /// Who logged in so long ago, or longer: 30m, 8h, 7d.
+    #[arg(long, value_name = "DURATION")]
+    older_than: Option<String>,
+    /// Who logged in less than so long ago.
+    #[arg(long, value_name = "DURATION")]
+    younger_than: Option<String>,
+    /// Who was not seen for so long.
+    #[arg(long, value_name = "DURATION")]
+    idle_for: Option<String>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 pub(super) fn sessions(options: &Options) -> Result<(), No> {
-    let (method, path, admin) = match &options.command {
-        Command::List { admin, whose } => (Method::GET, whose.path(), admin),
-        Command::Revoke { admin, id: None, whose } => (Method::DELETE, whose.path(), admin),
+    match &options.command {
+        Command::List { admin, which } => tell::<Listed>(admin, &admin.asked(Method::GET, &which.path())?),
+        Command::Revoke { admin, id: None, which } => {
+            tell::<Ended>(admin, &admin.asked(Method::DELETE, &which.path())?)
+        }
         Command::Revoke {
             admin, id: Some(id), ..
-        } => (Method::DELETE, format!("/sessions/{}", encoded(id)), admin),
-    };
-    let token = fs::read_to_string(&admin.token_file).map_err(|error| No::Unreadable {
-        path: admin.token_file.display().to_string(),
-        error,
-    })?;
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let token = Secret::new(token.trim());
-    let answer = runtime.block_on(async {
-        let asked = timeout(PATIENCE, ask(&admin.admin, method, &path, &token)).await;
-        asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-    });
-    match answer {
-        Ok((StatusCode::OK, text)) => Ok(writeln!(io::stdout(), "{text}")?),
-        Ok((status, text)) => Err(No::Refused(format!("{status}: {text}"))),
-        Err(error) => Err(No::Refused(format!("{} does not answer: {error}", admin.admin))),
+        } => {
+            let path = format!("/sessions/{}", encoded(id));
+            tell::<Ended>(admin, &admin.asked(Method::DELETE, &path)?)
+        }
+    }
+}
+
+/// What is answered to who asks that sessions end.
+#[derive(Debug, Deserialize)]
+struct Ended {
+    ended: usize,
+    note: Option<String>,
+}
+
+/// An answer that people can read.
+trait Tell: for<'a> Deserialize<'a> {
+    fn text(&self) -> String;
+
+    /// What else there is to know.
+    fn note(&self) -> Option<&str>;
+}
+
+impl Tell for Ended {
+    fn text(&self) -> String {
+        match self.ended {
+            1 => "1 session ended\n".to_owned(),
+            ended => format!("{ended} sessions ended\n"),
+        }
+    }
+
+    fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+}
+
+impl Tell for Listed {
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+}
+
+/// The answer goes to standard output, and the note of one for people to standard error.
+fn tell<T: Tell>(admin: &Admin, answer: &str) -> Result<(), No> {
+    if admin.json {
+        return Ok(writeln!(io::stdout(), "{answer}")?);
+    }
+    let read: T = serde_json::from_str(answer)
+        .map_err(|error| No::Refused(format!("{} answers what cannot be read: {error}", admin.admin)))?;
+    write!(io::stdout(), "{}", read.text())?;
+    if let Some(note) = read.note() {
+        writeln!(io::stderr(), "note: {note}")?;
+    }
+    Ok(())
+}
+
+impl Admin {
+    /// Asks the gateway.
+    fn asked(&self, method: Method, path: &str) -> Result<String, No> {
+        let token = fs::read_to_string(&self.token_file).map_err(|error| No::Unreadable {
+            path: self.token_file.display().to_string(),
+            error,
+        })?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let token = Secret::new(token.trim());
+        let answer = runtime.block_on(async {
+            let asked = timeout(PATIENCE, ask(&self.admin, method, path, &token)).await;
+            asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        });
+        match answer {
+            Ok((StatusCode::OK, text)) => Ok(text),
+            Ok((status, text)) => Err(No::Refused(reason(status, &text))),
+            Err(error) => Err(No::Refused(format!(
+                "{} does not answer: {error}; name the `listen` of [admin] with --admin",
+                self.admin
+            ))),
+        }
+    }
+}
+
+/// Why the gateway refuses, in its own words where it has some.
+fn reason(status: StatusCode, text: &str) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    match serde_json::from_str::<Refusal>(text) {
+        Ok(refusal) => refusal.error,
+        Err(_) => format!("this is not the admin listener of a gateway: it answers {status}"),
     }
 }
 
@@ -121,10 +228,18 @@ async fn ask(admin: &str, method: Method, path: &str, token: &Secret) -> io::Res
     }
 }
 
-impl Whose {
+impl Which {
     fn path(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [("provider", &self.provider), ("subject", &self.subject)] {
+        let values = [
+            &self.provider,
+            &self.subject,
+            &self.address,
+            &self.older_than,
+            &self.younger_than,
+            &self.idle_for,
+        ];
+        for (name, value) in FILTERS.into_iter().zip(values) {
             if let Some(value) = value {
                 query.append_pair(name, value);
             }

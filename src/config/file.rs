@@ -114,6 +114,12 @@ tables! {
         body_idle_timeout: Timeout,
         /// A request body.
         body_bytes: Size<0, 1_152_921_504_606_846_976>,
+        /// Logins of one address that make work at the provider; 0: no limit.
+        logins_per_minute: Count<0, 1_000_000>,
+        /// Tokens of one address that turn out bad; 0: no limit.
+        failed_credentials_per_minute: Count<0, 1_000_000>,
+        /// Logout tokens of one address that turn out bad, and front-channel logouts; 0: no limit.
+        logouts_per_minute: Count<0, 1_000_000>,
     }
 
     /// The listener for probes and metrics.

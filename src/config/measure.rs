@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::read::{FromText, Wrong, wrong};
+use crate::time::duration;
 
 /// A length of time; no longer than a year, so that no arithmetic on it can overflow.
 impl FromText for Duration {
@@ -13,35 +14,10 @@ impl FromText for Duration {
             "write a number and a unit, like \"250ms\", \"30s\", \"5m\", \"1h30m\" or \"7d\"; at most \"366d\"";
         let bad = || wrong(format!("is not a duration: \"{text}\""), instead);
         let longest = Self::from_secs(366 * 86_400);
-        duration(text).filter(|duration| *duration <= longest).ok_or_else(bad)
+        duration::read(text)
+            .filter(|duration| *duration <= longest)
+            .ok_or_else(bad)
     }
-}
-
-/// The sum of numbers with units.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut sum = Duration::ZERO;
-    while !rest.is_empty() || text.is_empty() {
-        let (number, after) = leading_number(rest)?;
-        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, next) = after.split_at_checked(end)?;
-        sum = sum.checked_add(match unit {
-            "ms" => Duration::from_millis(number),
-            "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.checked_mul(60)?),
-            "h" => Duration::from_secs(number.checked_mul(3_600)?),
-            "d" => Duration::from_secs(number.checked_mul(86_400)?),
-            _ => return None,
-        })?;
-        rest = next;
-    }
-    Some(sum)
-}
-
-fn leading_number(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit())?;
-    let (digits, rest) = text.split_at_checked(end)?;
-    Some((digits.parse().ok()?, rest))
 }
 
 /// A limit of a wait: longer than nothing.
@@ -121,7 +97,7 @@ impl<const MIN: u64, const MAX: u64> FromText for Size<MIN, MAX> {
 }
 
 fn size(text: &str) -> Option<u64> {
-    let (number, unit) = leading_number(text)?;
+    let (number, unit) = duration::leading_number(text)?;
     let factor = match unit {
         "B" => 1,
         "KiB" => 1 << 10,

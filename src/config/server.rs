@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     thread::available_parallelism,
     time::Duration,
 };
@@ -15,9 +15,10 @@ use super::{
     load::Load,
     measure::Timeout,
     read::{At, Field},
+    shape::Count,
 };
 use crate::{
-    gateway,
+    gateway::{self, settings::PerMinute},
     server::{Limits, Settings},
     telemetry::LogSettings,
     upstream::BodyLimits,
@@ -68,6 +69,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
         gateway: gateway::settings::Settings {
             auth_prefix: prefix.0.into(),
             admin_token,
+            per_minute: per_minute(&limits),
         },
         trusted_proxies: proxies.into_iter().map(|network| network.value).collect(),
         listen,
@@ -109,6 +111,21 @@ fn body_limits(table: &file::Limits) -> BodyLimits {
             .body_idle_timeout
             .value()
             .map_or(default.idle, |timeout| timeout.0),
+    }
+}
+
+/// How often one address may do something.
+fn per_minute(table: &file::Limits) -> PerMinute {
+    let default = PerMinute::default();
+    let limit = |field: &Field<Count<0, 1_000_000>>, default| {
+        field.value().map_or(default, |count| {
+            NonZeroU32::new(u32::try_from(count.0).unwrap_or(u32::MAX))
+        })
+    };
+    PerMinute {
+        logins: limit(&table.logins_per_minute, default.logins),
+        failed_credentials: limit(&table.failed_credentials_per_minute, default.failed_credentials),
+        logouts: limit(&table.logouts_per_minute, default.logouts),
     }
 }
 

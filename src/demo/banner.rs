@@ -17,6 +17,12 @@ impl Demo {
         for (name, about) in users {
             let _ = writeln!(text, "  {name:<6} password {name:<6} {about}");
         }
+        let _ = write!(
+            text,
+            "\nWatch http://{}/live lose its streams when you end your login at {}/\n",
+            self.gateway,
+            self.authorization_server.issuer()
+        );
         text.push_str("\nOr paste, within the hour\n");
         for (what, command) in self.commands() {
             let _ = writeln!(text, "\n# {what}\n{command}");

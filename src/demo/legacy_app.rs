@@ -1,5 +1,6 @@
 //! A guestbook as they were once written: it believes whatever headers say who somebody is, and has no login.
 
+mod live;
 mod pages;
 
 use std::{
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 
+use self::live::Sockets;
 use super::site::{self, Answer, Open, Parameters, Site};
 
 const MOST_ENTRIES: usize = 100;
@@ -35,6 +37,7 @@ impl LegacyApp {
         let address = listener.local_addr()?;
         let guestbook = Arc::new(Guestbook {
             entries: Mutex::new(VecDeque::from([Entry::first()])),
+            sockets: Sockets::default(),
         });
         Ok(Self {
             address,
@@ -50,6 +53,7 @@ impl LegacyApp {
 #[derive(Debug)]
 struct Guestbook {
     entries: Mutex<VecDeque<Entry>>,
+    sockets: Sockets,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +106,9 @@ impl Guestbook {
                 pages::archive(&visitor, parameters.value("year").unwrap_or("every year"))
             }
             ("GET", "/admin" | "/admin/") => pages::admin(&visitor, self.entries().len()),
+            ("GET", "/live" | "/live/") => pages::live(&visitor),
+            ("GET", "/live/events") => live::events(),
+            ("GET", "/live/socket") => self.sockets.open(request),
             ("GET", "/public" | "/public/") => pages::public(&visitor),
             ("GET", "/api/whoami") => site::json(StatusCode::OK, &whoami(&visitor)),
             _ => pages::nothing(&visitor),
@@ -165,6 +172,7 @@ mod tests {
     async fn it_knows_people_by_a_header_and_writes_down_what_they_say() {
         let guestbook = Guestbook {
             entries: Mutex::default(),
+            sockets: Sockets::default(),
         };
         let sign = Request::post("/sign").header("x-forwarded-user", "<ann>");
         let answer = guestbook.route(&sign.body(Bytes::from("message=a+%26+b")).unwrap());

@@ -1,6 +1,7 @@
 //! A small web server for loopback: its socket, its limits, and what its pages are made of.
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     net::SocketAddr,
@@ -10,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, Limited, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -24,7 +25,8 @@ const MOST_BODY_BYTES: usize = 1024 * 1024;
 /// For a head, and for a body.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// Mostly a text that is there as a whole; some answers go on for as long as somebody listens.
+pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// What stands behind a socket.
 pub(super) trait Site: Send + Sync + 'static {
@@ -97,7 +99,10 @@ async fn converse<S: Site>(stream: TcpStream, site: Arc<S>) {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     // A client that goes away, or never speaks, is no news.
-    let _ = server.serve_connection(TokioIo::new(stream), answer).await;
+    let _ = server
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades()
+        .await;
 }
 
 async fn whole<S: Site>(request: Request<Incoming>, site: Arc<S>) -> Result<Answer, http::Error> {
@@ -170,7 +175,7 @@ pub(super) fn see_other(location: &str) -> Answer {
 
 /// Any answer at all; a content type that no header can hold is left out.
 pub(super) fn answer(status: StatusCode, content_type: &str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(Full::new(body).boxed());
     *answer.status_mut() = status;
     if let Ok(content_type) = HeaderValue::from_str(content_type) {
         answer.headers_mut().insert(header::CONTENT_TYPE, content_type);

@@ -1,12 +1,12 @@
 //! Who sent the request, as far as its credential proves it.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{Error, Gateway, Visit, renew::Renewal};
 use crate::{
     identity::TokenError,
     policy::{Access, Admission, Authentication, Origin, Route},
-    provider::BearerError,
+    provider::{BearerError, PresentedToken, Verdict},
     secret::Secret,
     session::{CookieJar, Held, Place, Presented, Session},
     time::Timestamp,
@@ -34,22 +34,53 @@ impl Gateway {
                 return self.by_session(admission, credential, origin, visit, now).await;
             }
             Authorization::Absent => Authentication::Anonymous,
-            Authorization::Bearer(token) if admission.bearer => self.by_token(admission, token, now).await?,
+            Authorization::Bearer(token) if admission.bearer => {
+                self.by_token(admission, token, visit.address, now).await?
+            }
             Authorization::Bearer(_) | Authorization::Other => Authentication::Rejected(TokenError::NotAccepted),
             Authorization::Malformed => Authentication::Rejected(TokenError::Malformed),
         };
         Ok(authentication)
     }
 
-    async fn by_token(&self, admission: &Admission, token: &Secret, now: Timestamp) -> Result<Authentication, Error> {
-        let found = self
-            .providers
-            .authenticate_bearer(&admission.providers, token.expose(), now);
-        match found.await {
+    /// Who presents a token that is known has no limit.
+    async fn by_token(
+        &self,
+        admission: &Admission,
+        token: &Secret,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<Authentication, Error> {
+        let presented = self.providers.presented(&admission.providers, token.expose());
+        let verdict = match presented.known(now).await {
+            Some(verdict) => verdict,
+            None => Box::pin(self.find_out(&presented, address, now)).await?,
+        };
+        match verdict {
             Ok(identity) => Ok(Authentication::Verified(identity)),
             Err(BearerError::Token(error)) => Ok(Authentication::Rejected(error)),
             Err(BearerError::Provider(error)) => Err(Error::Provider(error)),
         }
+    }
+
+    /// A token that is not known yet. Whose tokens keep turning out bad has nobody asked about the next.
+    async fn find_out(
+        &self,
+        presented: &PresentedToken<'_>,
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<Verdict, Error> {
+        let finding = match presented.by_signature(now).await {
+            Some(finding) => finding,
+            None => {
+                self.limits.bad_tokens.look(address)?;
+                presented.by_introspection(now).await
+            }
+        };
+        if finding.first && matches!(finding.verdict, Err(BearerError::Token(_))) {
+            self.limits.bad_tokens.count(address)?;
+        }
+        Ok(finding.verdict)
     }
 
     /// A session that is unknown, tampered with or over is nobody's, and its cookies are taken back.
@@ -64,6 +95,7 @@ impl Gateway {
         let jar = self.sessions.jar(origin, &credential.cookies);
         let Some(presented) = self.sessions.present(&jar, origin, now).await? else {
             visit.cookies.extend(jar.delete_split());
+            self.give_back(&jar, origin, now).await?;
             return Ok(Authentication::Anonymous);
         };
         // Logged in elsewhere: that session is still good for the routes of its provider.
@@ -94,7 +126,8 @@ impl Gateway {
         let (held, changed) = match self.renewed_if_due(session, place, now).await {
             None => (held, stale),
             Some(Renewal::Renewed(login, place)) => {
-                let unkept = matches!(place, Place::Browser);
+                let moved = session.seen_from != Some(visit.address);
+                let unkept = matches!(place, Place::Browser) || moved;
                 let session = session.renewed(login, now).into();
                 (Arc::new(Held { session, place }), unkept)
             }
@@ -111,11 +144,23 @@ impl Gateway {
             return Ok(Some(held));
         }
         let place = held.place.clone();
-        let session = held.session.seen(now).into();
+        let session = held.session.seen(now).seen_from(visit.address).into();
         let held = Held { session, place };
         let cookies = self.sessions.keep(&held.session, &held.place, jar, origin, now).await?;
         visit.cookies.extend(cookies);
         Ok(Some(held.into()))
+    }
+
+    /// Nobody else had the refresh token of a session that was ended while its browser was away (RFC 7009).
+    async fn give_back(&self, jar: &CookieJar<'_>, origin: &Origin, now: Timestamp) -> Result<(), Error> {
+        let ended = self.sessions.ended_meanwhile(jar, origin, now).await?;
+        let Some(session) = ended else { return Ok(()) };
+        if let Some(provider) = self.providers.by_id(&session.login.provider)
+            && let Some(refresh_token) = &session.login.refresh_token
+        {
+            provider.revoke(refresh_token.clone(), now);
+        }
+        Ok(())
     }
 
     async fn renewed_if_due(&self, session: &Session, place: &Place, now: Timestamp) -> Option<Renewal> {

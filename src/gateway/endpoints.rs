@@ -93,7 +93,7 @@ impl Gateway {
             Endpoint::SignIn => self.sign_in(query, &request, visit),
             Endpoint::SignOut => self.sign_out(query, &request, credential, origin, visit, now).await,
             Endpoint::BackchannelLogout => self.backchannel_logout(request, visit, now).await,
-            Endpoint::FrontchannelLogout => self.frontchannel_logout(query, now).await,
+            Endpoint::FrontchannelLogout => self.frontchannel_logout(query, visit, now).await,
             Endpoint::Userinfo => self.userinfo(credential, origin, visit, now).await,
         }
     }
@@ -107,6 +107,7 @@ impl Gateway {
         visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
+        self.limits.starts.count(visit.address)?;
         let return_to = self.way_back(query, request)?;
         let demand = self.demand_of(&return_to, request, visit);
         let Some(name) = parameter(query, "provider")? else {

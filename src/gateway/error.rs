@@ -1,5 +1,7 @@
 //! Everything that can go wrong on the walk, summed once.
 
+use std::time::Duration;
+
 use http::Method;
 
 use crate::{
@@ -50,6 +52,9 @@ pub enum Error {
     /// Strangers ended so many sessions that one more could push out an ending that counts.
     #[error("too many front-channel logouts")]
     TooManyLogouts,
+    /// One address does something that costs more often than the file allows.
+    #[error("too many of this kind from one address")]
+    TooOften { retry_after: Duration },
     #[error(transparent)]
     Provider(#[from] ProviderError),
     #[error("the upstream {0}")]

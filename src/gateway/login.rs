@@ -140,6 +140,8 @@ impl Gateway {
         let attempt = state.split_once('.').map_or("", |(attempt, _)| attempt);
         let suffix = format!("{PENDING}{attempt}");
         let pending = self.recall(&suffix, &jar, origin).ok_or(Error::LoginUnknown)?;
+        // Before anything is used up, so that the browser can come again.
+        self.limits.callbacks.count(visit.address)?;
         visit.cookies.extend(jar.delete(&suffix));
         let provider = self.providers.by_id(pending.provider()).ok_or(Error::LoginUnknown)?;
         let grant: CodeGrant = pending.accept(response, now)?;
@@ -152,7 +154,7 @@ impl Gateway {
         if let Some(shortfall) = strength.shortfall(&login.claims, now) {
             return Err(Error::LoginTooWeak(shortfall));
         }
-        let session = Session::begin(login, now);
+        let session = Session::begin(login, now).started_from(visit.address);
         visit
             .cookies
             .extend(self.sessions.begin(&session, &jar, origin, now).await?);

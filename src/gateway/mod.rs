@@ -4,6 +4,7 @@ mod administration;
 mod authenticate;
 mod endpoints;
 mod error;
+mod limits;
 mod login;
 mod pages;
 mod provider_logout;
@@ -38,6 +39,7 @@ use crate::{
         target::Target,
     },
 };
+use limits::Limits;
 use login::Logins;
 use pages::Pages;
 use provider_logout::Allowance;
@@ -74,6 +76,7 @@ pub struct Gateway {
     renewals: Renewals,
     streams: Arc<Streams>,
     frontchannel: Allowance,
+    limits: Limits,
     pages: Pages,
     metrics: Arc<Metrics>,
     ids: Ids,
@@ -92,6 +95,7 @@ impl Gateway {
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
         let sessions = Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?);
         Ok(Self {
+            limits: Limits::new(&parts.settings.per_minute, &clock, &metrics),
             settings: parts.settings,
             streams: Arc::new(Streams::new(sessions.clone(), clock.clone())),
             clock,
@@ -137,6 +141,7 @@ impl Gateway {
         visit.reader = Reader::of(&parts, &origin);
         let (scrubbed, credential) = self.scrubber.scrub(Request::from_parts(parts, body), target, peer);
 
+        visit.address = address_of(&scrubbed, peer);
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
             let answer = self.serve(endpoint?, scrubbed, &credential, &origin, visit, now);
             return Box::pin(answer).await;
@@ -188,9 +193,16 @@ fn facts_of(scrubbed: &Scrubbed, reader: Reader, peer: IpAddr) -> RequestFacts<'
         query: target.query(),
         client: reader.client,
         initiator: reader.initiator,
-        address: scrubbed.forwarded_for().first().copied().unwrap_or(peer),
+        address: address_of(scrubbed, peer),
     }
 }
+
+/// Where the client is, as far as trusted proxies vouch for it (I7).
+fn address_of(scrubbed: &Scrubbed, peer: IpAddr) -> IpAddr {
+    let client = scrubbed.forwarded_for().first().copied().unwrap_or(peer);
+    client.to_canonical()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

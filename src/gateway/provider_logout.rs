@@ -40,21 +40,27 @@ impl Gateway {
     ) -> Result<Response<Body>, Error> {
         let token = match logout_token(request).await {
             Ok(token) => token,
-            Err(reason) => return Ok(refused(reason, visit)),
+            Err(reason) => return self.refuse_logout(reason, visit),
         };
         let (provider, token) = match self.providers.check_logout_token(&token, now).await {
             Ok(good) => good,
-            Err(LogoutError::Token(error)) => return Ok(refused(error, visit)),
+            Err(LogoutError::Token(error)) => return self.refuse_logout(error, visit),
             Err(LogoutError::Provider(error)) => return Err(error.into()),
         };
         let name = ["logout token", provider.issuer().as_str(), &token.id];
         if self.sessions.is_used(&name).await? {
-            return Ok(refused("the logout token was used before", visit));
+            return self.refuse_logout("the logout token was used before", visit);
         }
         let ended = self.end_as_told(provider.issuer(), &token, now).await?;
         self.sessions.use_up(&name, token.refused_from, now).await?;
         tracing::info!(provider = %provider.id(), ended, "the provider ended sessions");
         Ok(respond::empty(StatusCode::OK))
+    }
+
+    /// Whose logout tokens keep turning out bad is told to wait; a good one that comes in between counts all the same.
+    fn refuse_logout(&self, reason: impl ToString, visit: &mut Visit<'_>) -> Result<Response<Body>, Error> {
+        self.limits.bad_logouts.count(visit.address)?;
+        Ok(refused(reason, visit))
     }
 
     async fn end_as_told(&self, issuer: &Issuer, token: &LogoutToken, now: Timestamp) -> Result<usize, Error> {
@@ -69,7 +75,13 @@ impl Gateway {
     /// Ends one session whose name the provider gave the browser (OIDC Front-Channel Logout §3).
     ///
     /// Browsers bring no cookie into a frame of another site, so that the name alone has to do: nobody else knows it.
-    pub(super) async fn frontchannel_logout(&self, query: &str, now: Timestamp) -> Result<Response<Body>, Error> {
+    pub(super) async fn frontchannel_logout(
+        &self,
+        query: &str,
+        visit: &Visit<'_>,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Error> {
+        self.limits.frames.count(visit.address)?;
         let issuer = parameter(query, "iss")?.ok_or(Error::Parameter("iss"))?;
         let provider = self.providers.of_issuer(&issuer).ok_or(Error::Parameter("iss"))?;
         let sid = parameter(query, "sid")?.filter(|sid| !sid.is_empty());

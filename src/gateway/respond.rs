@@ -217,6 +217,10 @@ fn notice_of(error: &Error) -> Notice {
         Error::TooManyLogouts => Notice::new(StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many at once")
             .explained("More sessions are being ended than can be remembered. Try again in a minute.")
             .with(header::RETRY_AFTER, "60"),
+        Error::TooOften { retry_after } => Notice::new(StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many at once")
+            .explained("There were too many attempts from your address. Try again in a moment.")
+            .offering(Action::Retry)
+            .with(header::RETRY_AFTER, &retry_after.as_secs().to_string()),
         Error::Provider(error) => provider_error(error),
         Error::Upstream(error) => upstream_error(error),
         Error::Seal => Notice::new(

@@ -1,5 +1,7 @@
 //! What the walk itself can be told.
 
+use std::num::NonZeroU32;
+
 use crate::secret::Secret;
 
 /// The part of `[server]` and `[admin]` that the walk knows.
@@ -9,4 +11,24 @@ pub struct Settings {
     pub auth_prefix: Box<str>,
     /// Who has it may see and end sessions on the admin listener; absent: nobody may.
     pub admin_token: Option<Secret>,
+    pub per_minute: PerMinute,
+}
+
+/// How often one address may do something in a minute; absent: as often as it likes.
+#[derive(Clone, Copy, Debug)]
+pub struct PerMinute {
+    pub logins: Option<NonZeroU32>,
+    pub failed_credentials: Option<NonZeroU32>,
+    pub logouts: Option<NonZeroU32>,
+}
+
+/// Enough for an office behind one address; little for whoever tries things out.
+impl Default for PerMinute {
+    fn default() -> Self {
+        Self {
+            logins: NonZeroU32::new(300),
+            failed_credentials: NonZeroU32::new(60),
+            logouts: NonZeroU32::new(60),
+        }
+    }
 }

@@ -77,6 +77,8 @@ pub(super) struct Visit<'a> {
     authentication: Option<&'static str>,
     identity: Option<Arc<Identity>>,
     client: IpAddr,
+    /// Where the client is, as far as trusted proxies vouch for it; until they were asked, the peer.
+    pub(super) address: IpAddr,
     stopwatch: Stopwatch,
     upstream: Option<Duration>,
     routes: &'a Routes,
@@ -109,6 +111,7 @@ impl<'a> Visit<'a> {
             authentication: None,
             identity: None,
             client,
+            address: client,
             stopwatch: Stopwatch::start(),
             upstream: None,
             routes,

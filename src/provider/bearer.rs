@@ -7,7 +7,7 @@ use moka::{future, sync};
 use prometheus_client::metrics::counter::Counter;
 
 use super::{
-    BearerError, Provider, ProviderError, Settings,
+    BearerError, Finding, Provider, ProviderError, Settings, Verdict,
     settings::{BearerKind, BearerSettings},
 };
 use crate::{
@@ -108,6 +108,14 @@ impl Bearer {
         }
     }
 
+    /// What the provider said of a token when it was asked lately.
+    pub(super) async fn remembers(&self, fingerprint: &Fingerprint, now: Timestamp) -> Option<Verdict> {
+        let remembered = self.introspected.get(fingerprint).await;
+        let remembered = remembered.filter(|remembered| now < remembered.until)?;
+        self.counters.introspected_hit.inc();
+        Some(remembered.verdict())
+    }
+
     fn good(&self, identity: Identity, now: Timestamp) -> Remembered {
         let until = now.plus(self.settings.cache_ttl).min(identity.expires_at);
         Remembered {
@@ -157,7 +165,7 @@ impl Remembered {
         }
     }
 
-    fn verdict(self) -> Result<Arc<Identity>, BearerError> {
+    fn verdict(self) -> Verdict {
         match self.evidence {
             Evidence::Good(identity) => Ok(identity),
             Evidence::Bad(error) => Err(BearerError::Token(error)),
@@ -168,11 +176,7 @@ impl Remembered {
 
 impl Provider {
     /// What is known of a signed token from an earlier request.
-    pub(super) fn remembers_jwt(
-        &self,
-        fingerprint: &Fingerprint,
-        now: Timestamp,
-    ) -> Option<Result<Arc<Identity>, BearerError>> {
+    pub(super) fn remembers_jwt(&self, fingerprint: &Fingerprint, now: Timestamp) -> Option<Verdict> {
         let bearer = self.bearer.as_ref()?;
         let remembered = bearer
             .signed
@@ -182,36 +186,50 @@ impl Provider {
         Some(remembered.verdict())
     }
 
-    /// Checks a token that says that this provider signed it.
-    ///
-    /// # Errors
-    /// `Provider` when its keys cannot be had.
+    /// Checks a token that says that this provider signed it; the verdict is `Provider` when its keys cannot be had.
     pub(super) async fn verify_jwt(
         self: &Arc<Self>,
         bearer: &Bearer,
         token: &str,
         fingerprint: Fingerprint,
         now: Timestamp,
-    ) -> Result<Arc<Identity>, BearerError> {
+    ) -> Finding {
         bearer.counters.signed_miss.inc();
-        let keys = self.keys(now).await?;
-        let mut checked = self.checked(bearer, token, &keys, now);
-        if matches!(checked, Err(TokenError::UnknownKey)) {
-            match self.keys_newer_than(&keys, now).await {
-                Some(newer) => {
-                    let newer = newer?;
-                    checked = self.checked(bearer, token, &newer, now);
-                }
-                None => return Err(TokenError::UnknownKey.into()),
+        let checked = match self.verified(bearer, token, now).await {
+            Ok(token) => Ok(token),
+            // The key may be published at any moment, so nothing is held against such a token.
+            Err(error @ (BearerError::Provider(_) | BearerError::Token(TokenError::UnknownKey))) => {
+                return Finding {
+                    verdict: Err(error),
+                    first: false,
+                };
             }
-        }
-        let unknown_key = matches!(checked, Err(TokenError::UnknownKey));
+            Err(BearerError::Token(error)) => Err(error),
+        };
         let judged = bearer.judged(checked, self, now);
-        // The key may be published at any moment, so nothing is held against such a token.
-        if !unknown_key {
-            bearer.signed.insert(fingerprint, judged.clone());
+        let stale = |remembered: &Remembered| remembered.until <= now;
+        let entry = bearer.signed.entry(fingerprint).or_insert_with_if(|| judged, stale);
+        Finding {
+            first: entry.is_fresh(),
+            verdict: entry.into_value().verdict(),
         }
-        judged.verdict()
+    }
+
+    async fn verified(
+        self: &Arc<Self>,
+        bearer: &Bearer,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<AccessToken, BearerError> {
+        let keys = self.keys(now).await?;
+        let checked = self.checked(bearer, token, &keys, now);
+        if !matches!(checked, Err(TokenError::UnknownKey)) {
+            return Ok(checked?);
+        }
+        match self.keys_newer_than(&keys, now).await {
+            Some(newer) => Ok(self.checked(bearer, token, &*newer?, now)?),
+            None => Err(TokenError::UnknownKey.into()),
+        }
     }
 
     fn checked(&self, bearer: &Bearer, token: &str, keys: &KeySet, now: Timestamp) -> Result<AccessToken, TokenError> {
@@ -226,27 +244,27 @@ impl Provider {
         token: &str,
         fingerprint: Fingerprint,
         now: Timestamp,
-    ) -> Result<Arc<Identity>, BearerError> {
-        if let Some(remembered) = bearer.introspected.get(&fingerprint).await
-            && now < remembered.until
-        {
-            bearer.counters.introspected_hit.inc();
-            return remembered.verdict();
+    ) -> Finding {
+        if let Some(verdict) = bearer.remembers(&fingerprint, now).await {
+            return Finding { verdict, first: false };
         }
         bearer.counters.introspected_miss.inc();
         let (provider, answers, token) = (self.clone(), bearer.introspected.clone(), token.to_owned());
         let task = tokio::spawn(async move {
             let stale = |remembered: &Remembered| remembered.until <= now;
             let answer = provider.introspected(&token, now);
-            answers
-                .entry(fingerprint)
-                .or_insert_with_if(answer, stale)
-                .await
-                .into_value()
+            let entry = answers.entry(fingerprint).or_insert_with_if(answer, stale).await;
+            (entry.is_fresh(), entry.into_value())
         });
         match task.await {
-            Ok(remembered) => remembered.verdict(),
-            Err(_) => Err(self.unavailable("the call was cut short").into()),
+            Ok((first, remembered)) => Finding {
+                verdict: remembered.verdict(),
+                first,
+            },
+            Err(_) => Finding {
+                verdict: Err(self.unavailable("the call was cut short").into()),
+                first: false,
+            },
         }
     }
 

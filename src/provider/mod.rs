@@ -3,6 +3,7 @@
 mod bearer;
 mod kept;
 mod logout;
+mod presented;
 pub mod settings;
 pub mod transport;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 
 pub use self::logout::LogoutError;
+pub use self::presented::{Finding, PresentedToken, Verdict};
 pub use self::settings::{BearerKind, BearerSettings, CallLimits, EndpointOverrides, Settings, UseUserinfo};
 use self::{
     bearer::Bearer,
@@ -19,14 +21,14 @@ use self::{
     transport::{HttpTransport, Transport},
 };
 use crate::{
-    identity::{ClaimNames, ClaimPath, Claims, Identity, ProviderId, Strength, TokenError},
+    identity::{ClaimNames, ClaimPath, Claims, ProviderId, Strength, TokenError},
     oauth::{
         answer::AnswerError,
         authorization::{AuthorizationRequest, CodeGrant, LoginSecrets, PendingLogin},
         discovery::{self, Metadata},
         id_token,
         jwks::KeySet,
-        jwt::{self, Algorithm, Unverified},
+        jwt::Algorithm,
         token::{self, Login, TokenResponse},
         userinfo,
     },
@@ -106,52 +108,28 @@ impl Providers {
     }
 
     /// Who presents this token, as one of the `allowed` providers says.
-    ///
-    /// Providers are told apart by the token's `iss` before any key is fetched; an opaque token is asked about at
-    /// each provider that introspects, in order.
-    pub async fn authenticate_bearer(
-        &self,
-        allowed: &[ProviderId],
-        token: &str,
-        now: Timestamp,
-    ) -> Result<Arc<Identity>, BearerError> {
-        if token.len() > jwt::MAX_LENGTH {
-            return Err(TokenError::TooLong.into());
-        }
-        let fingerprint = self.fingerprints.of(&[token.as_bytes()]);
-        let candidates: Vec<_> = allowed
-            .iter()
-            .filter_map(|id| self.by_id(id))
-            .filter_map(|provider| Some((provider, provider.bearer.as_ref()?)))
-            .collect();
-        let mut known = candidates
-            .iter()
-            .filter_map(|(provider, _)| provider.remembers_jwt(&fingerprint, now));
-        if let Some(verdict) = known.next() {
+    pub async fn authenticate_bearer(&self, allowed: &[ProviderId], token: &str, now: Timestamp) -> Verdict {
+        let presented = self.presented(allowed, token);
+        if let Some(verdict) = presented.known(now).await {
             return verdict;
         }
-        let is_jwt = Unverified::looks_like(token);
-        let mut verdict = Err(BearerError::Token(TokenError::UnknownIssuer));
-        if is_jwt && candidates.iter().any(|(_, bearer)| bearer.reads_jwts()) {
-            match bearer::issuer_of(token, &candidates) {
-                Ok(Some((provider, bearer))) => {
-                    return Box::pin(provider.verify_jwt(bearer, token, fingerprint, now)).await;
-                }
-                Ok(None) => {}
-                // It is from none of those who sign what is read here; who is asked may know it all the same.
-                Err(error) => verdict = Err(error.into()),
-            }
+        match presented.by_signature(now).await {
+            Some(finding) => finding.verdict,
+            None => presented.by_introspection(now).await.verdict,
         }
-        for (provider, bearer) in candidates.iter().filter(|(_, bearer)| bearer.introspects(is_jwt)) {
-            let answer = provider.introspect(bearer, token, fingerprint, now).await;
-            match (&verdict, &answer) {
-                (_, Ok(_)) => return answer,
-                // Who could not be asked might have known the token.
-                (Err(BearerError::Provider(_)), _) => {}
-                (_, Err(_)) => verdict = answer,
-            }
+    }
+
+    /// A token, and those of the `allowed` providers that may know it.
+    pub fn presented<'a>(&'a self, allowed: &[ProviderId], token: &'a str) -> PresentedToken<'a> {
+        let candidates = allowed
+            .iter()
+            .filter_map(|id| self.by_id(id))
+            .filter_map(|provider| Some((provider, provider.bearer.as_ref()?)));
+        PresentedToken {
+            token,
+            fingerprint: self.fingerprints.of(&[token.as_bytes()]),
+            candidates: candidates.collect(),
         }
-        verdict
     }
 }
 

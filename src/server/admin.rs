@@ -1,6 +1,11 @@
 //! What an operator's programs ask: alive, ready, and how much of everything.
 
-use std::{convert::Infallible, io, net::TcpListener as StdListener, sync::Arc};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, TcpListener as StdListener},
+    sync::Arc,
+};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn};
@@ -32,10 +37,10 @@ pub(super) async fn serve<H: Handle>(
     let office = Arc::new(office);
     let mut door = Door::open(listener, Arc::new(Semaphore::new(CONNECTIONS)), over.clone())?;
     while let Some(guest) = door.next().await {
-        let (office, over) = (office.clone(), over.clone());
+        let (office, over, peer) = (office.clone(), over.clone(), guest.peer.ip());
         let service = service_fn(move |request: Request<_>| {
             let office = office.clone();
-            async move { Ok::<_, Infallible>(office.reply(request).await) }
+            async move { Ok::<_, Infallible>(office.reply(request, peer).await) }
         });
         tokio::spawn(async move { connection::serve(guest, (), &Limits::default(), over, service).await });
     }
@@ -43,9 +48,11 @@ pub(super) async fn serve<H: Handle>(
 }
 
 impl<H: Handle> Office<H> {
-    async fn reply(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn reply(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         match request.uri().path() {
-            path if path == "/sessions" || path.starts_with("/sessions/") => self.handler.administer(request).await,
+            path if path == "/sessions" || path.starts_with("/sessions/") => {
+                self.handler.administer(request, peer).await
+            }
             path => self.answer(request.method(), path),
         }
     }

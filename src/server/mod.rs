@@ -29,7 +29,7 @@ pub trait Handle: Send + Sync + 'static {
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
 
     /// Answers whoever runs it, on the admin listener.
-    fn administer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+    fn administer(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
 }
 
 impl Handle for Gateway {
@@ -37,8 +37,8 @@ impl Handle for Gateway {
         self.handle(request, peer)
     }
 
-    fn administer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send {
-        self.administer(request)
+    fn administer(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send {
+        self.administer(request, peer)
     }
 }
 

@@ -21,7 +21,7 @@ struct Stub {
 }
 
 impl Handle for Stub {
-    async fn administer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn administer(&self, request: Request<Incoming>, _: IpAddr) -> Response<Body> {
         Response::new(format!("administered {}", request.uri().path()).into())
     }
 

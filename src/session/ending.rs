@@ -1,8 +1,13 @@
 //! Sessions that end although no browser asks for it.
 
-use super::{Label, Sessions, StoreError};
+use std::sync::Arc;
+
+use tokio::task::yield_now;
+
+use super::{CookieJar, Held, Label, Listing, Session, Sessions, StoreError};
 use crate::{
     identity::{Issuer, Subject},
+    policy::Origin,
     secret::Fingerprint,
     time::Timestamp,
 };
@@ -16,6 +21,9 @@ pub enum Whose<'a> {
     /// Those that came from one session at the provider.
     Sid(&'a str),
 }
+
+/// Opening many takes a while, in which others have their turn.
+const LABELS_AT_ONCE: usize = 100;
 
 impl Sessions {
     /// Ends sessions wherever they are; says how many a store found, which knows none of those that browsers hold.
@@ -58,13 +66,50 @@ impl Sessions {
     }
 
     /// Sessions that a store keeps, and what may be shown of them; none of those that browsers hold.
-    pub async fn listed(&self, limit: usize) -> Result<Vec<(Box<str>, Label)>, StoreError> {
-        let listed = self.store.list(limit).await?;
-        let shown = listed.into_iter().filter_map(|(id, label)| {
-            let label = Label::open(&self.ring, &id, &label)?;
-            Some((id, label))
-        });
-        Ok(shown.collect())
+    ///
+    /// Says whether those are all.
+    pub async fn listed(&self, limit: usize) -> Result<(Vec<(Box<str>, Label)>, bool), StoreError> {
+        let Listing { found, complete } = self.store.list(limit).await?;
+        let mut shown = Vec::with_capacity(found.len());
+        for some in found.chunks(LABELS_AT_ONCE) {
+            let opened = some.iter().filter_map(|(id, label)| {
+                let label = Label::open(&self.ring, id, label)?;
+                Some((id.clone(), label))
+            });
+            shown.extend(opened);
+            yield_now().await;
+        }
+        Ok((shown, complete))
+    }
+
+    /// A session in the browser's own cookies that was ended while that browser was away; told of once.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn ended_meanwhile(
+        &self,
+        jar: &CookieJar<'_>,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Session>>, StoreError> {
+        if !self.settings.store.is_cookie() {
+            return Ok(None);
+        }
+        let (name, tenant) = (jar.name(""), self.tenant(origin));
+        let opened = jar
+            .joined()
+            .and_then(|text| self.open_sealed(&name, &tenant, &text, now));
+        let Some(opened) = opened else { return Ok(None) };
+        let Held { session, place } = &*opened.held;
+        let over = self.ends_at(session) <= now || !self.was_ended(session, place).await?;
+        if over
+            || !self
+                .use_up(&["returned", &session.id], self.last_moment(session), now)
+                .await?
+        {
+            return Ok(None);
+        }
+        Ok(Some(session.clone()))
     }
 
     /// Whether something that counts once has been used up before.

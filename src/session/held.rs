@@ -1,6 +1,9 @@
 //! A session, and where it is kept.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use super::Ticket;
 use crate::{
@@ -18,6 +21,9 @@ pub struct Session {
     pub login: Arc<Login>,
     pub started_at: Timestamp,
     pub seen_at: Timestamp,
+    /// Where the person was then, as far as trusted proxies say; unknown to older releases.
+    pub started_from: Option<IpAddr>,
+    pub seen_from: Option<IpAddr>,
     /// Made when it is first asked for, and shared by the requests that bring the same cookie.
     identity: OnceLock<Arc<Identity>>,
     indices: OnceLock<Box<[Fingerprint]>>,
@@ -34,24 +40,51 @@ impl Session {
             login,
             started_at,
             seen_at,
+            started_from: None,
+            seen_from: None,
             identity: OnceLock::new(),
             indices: OnceLock::new(),
         }
     }
 
+    /// The same session, begun from this address.
+    pub fn started_from(self, address: IpAddr) -> Self {
+        Self {
+            started_from: Some(address),
+            seen_from: Some(address),
+            ..self
+        }
+    }
+
+    /// The same session, seen from this address.
+    pub fn seen_from(self, address: IpAddr) -> Self {
+        Self {
+            seen_from: Some(address),
+            ..self
+        }
+    }
+
     /// The same session with fresh tokens; its lifetime goes on as it was.
     pub fn renewed(&self, login: Arc<Login>, now: Timestamp) -> Self {
-        Self::of(self.id.clone(), login, self.started_at, now)
+        self.anew(login, now)
     }
 
     /// The same session as seen now.
     pub fn seen(&self, now: Timestamp) -> Self {
-        Self::of(self.id.clone(), self.login.clone(), self.started_at, now)
+        self.anew(self.login.clone(), now)
     }
 
     /// The same session with less to remember.
     pub(super) fn with(&self, login: Login) -> Self {
-        Self::of(self.id.clone(), login.into(), self.started_at, self.seen_at)
+        self.anew(login.into(), self.seen_at)
+    }
+
+    fn anew(&self, login: Arc<Login>, seen_at: Timestamp) -> Self {
+        Self {
+            started_from: self.started_from,
+            seen_from: self.seen_from,
+            ..Self::of(self.id.clone(), login, self.started_at, seen_at)
+        }
     }
 
     /// Under what it is found; worked out once.

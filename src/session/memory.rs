@@ -6,11 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use moka::{Entry, Expiry, ops::compute::Op, sync::Cache};
 use tokio::sync::broadcast;
 
-use super::store::{Answer, Ended, Record, Replaced, SessionStore};
+use super::store::{Answer, Ended, Listing, Record, Replaced, SessionStore};
 use crate::{secret::Fingerprint, time::Timestamp};
 
 /// A store that forgets what is not used, and the least used when it is full.
@@ -201,11 +200,14 @@ impl SessionStore for MemoryStore {
             .max())
     }
 
-    fn list(&self, limit: usize) -> Answer<'_, Vec<(Box<str>, Bytes)>> {
-        let listed = self.sessions.iter().take(limit);
-        now(listed
+    fn list(&self, limit: usize) -> Answer<'_, Listing> {
+        let mut sessions = self.sessions.iter();
+        let listed = sessions.by_ref().take(limit);
+        let found = listed
             .map(|(id, kept)| (Box::clone(&id), kept.value.record.label))
-            .collect())
+            .collect();
+        let complete = sessions.next().is_none();
+        now(Listing { found, complete })
     }
 
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {

@@ -23,7 +23,7 @@ pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
 pub use seal::{Context, KeyRing, SealingKey};
 pub use settings::{CookieSettings, SameSite, Settings, StoreSettings};
 use store::Record;
-pub use store::{Ended, Replaced, SessionStore, StoreError};
+pub use store::{Ended, Listing, Replaced, SessionStore, StoreError};
 pub use ticket::{Label, Ticket};
 use tokio::sync::broadcast;
 

@@ -34,6 +34,16 @@ pub enum StoreSettings {
     Redis(Box<RedisSettings>),
 }
 
+impl StoreSettings {
+    /// Whether only the browsers have the sessions.
+    pub fn is_cookie(&self) -> bool {
+        match self {
+            Self::Cookie => true,
+            Self::Memory { .. } | Self::Redis(_) => false,
+        }
+    }
+}
+
 /// The `cookie` key of the `[session]` table.
 #[derive(Clone, Debug)]
 pub struct CookieSettings {

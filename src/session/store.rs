@@ -41,6 +41,14 @@ pub enum Ended {
     Unheard,
 }
 
+/// Some sessions that a store keeps, with their labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub found: Vec<(Box<str>, Bytes)>,
+    /// Whether those are all.
+    pub complete: bool,
+}
+
 /// Why a store does not answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -77,7 +85,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     fn ended_at<'a>(&'a self, indices: &'a [Fingerprint]) -> Answer<'a, Option<Timestamp>>;
 
     /// Some sessions and their labels, at most `limit`.
-    fn list(&self, limit: usize) -> Answer<'_, Vec<(Box<str>, Bytes)>>;
+    fn list(&self, limit: usize) -> Answer<'_, Listing>;
 
     /// Takes the one right to refresh a session for so long, unless somebody else has it.
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool>;

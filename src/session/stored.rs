@@ -1,4 +1,8 @@
 //! A session as bytes: versioned, so that the next release reads this one's.
+//!
+//! A member that may be absent can be added without another version: a release that does not know it leaves it out.
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +49,11 @@ struct Stored {
     started_at: Timestamp,
     #[serde(rename = "l")]
     seen_at: Timestamp,
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    started_from: Option<IpAddr>,
+    /// Absent where it is the same.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    seen_from: Option<IpAddr>,
 }
 
 pub(super) fn write(session: &Session) -> Vec<u8> {
@@ -64,6 +73,8 @@ pub(super) fn write(session: &Session) -> Vec<u8> {
         id_token: exposed(&login.id_token),
         started_at: session.started_at,
         seen_at: session.seen_at,
+        started_from: session.started_from,
+        seen_from: session.seen_from.filter(|_| session.seen_from != session.started_from),
     };
     // Strings, numbers and maps of them: there is nothing here that JSON cannot say.
     serde_json::to_vec(&stored).unwrap_or_default()
@@ -93,7 +104,10 @@ pub(super) fn read(bytes: &[u8]) -> Option<Session> {
         refresh_token: stored.refresh_token.map(Secret::new),
         id_token: stored.id_token.map(Secret::new),
     };
-    Some(Session::of(stored.id, login.into(), stored.started_at, stored.seen_at))
+    let mut session = Session::of(stored.id, login.into(), stored.started_at, stored.seen_at);
+    session.started_from = stored.started_from;
+    session.seen_from = stored.seen_from.or(stored.started_from);
+    Some(session)
 }
 
 impl Session {

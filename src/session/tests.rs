@@ -176,6 +176,72 @@ fn f_25_a_session_of_another_version_is_ignored() {
     assert!(stored::read(b"\x00\x01").is_none());
 }
 
+/// What the release before this one wrote, and what it needs to read.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct BeforeAddresses {
+    v: u32,
+    id: String,
+    p: String,
+    i: String,
+    s: String,
+    c: serde_json::Value,
+    o: serde_json::Value,
+    a: Option<String>,
+    e: i64,
+    r: Option<String>,
+    h: Option<String>,
+    b: i64,
+    l: i64,
+}
+
+#[test]
+fn f_25_the_release_before_and_this_one_read_each_others_sessions() {
+    let session = Session::begin(login(1), NOW).started_from("203.0.113.7".parse().unwrap());
+    let session = session.seen_from("2001:db8::1".parse().unwrap());
+    let new = stored::write(&session);
+    let read = stored::read(&new).unwrap();
+    assert_eq!(read.started_from, session.started_from);
+    assert_eq!(read.seen_from, session.seen_from);
+
+    let before: BeforeAddresses = serde_json::from_slice(&new).unwrap();
+    assert_eq!((before.v, before.s.as_str(), before.b), (1, "ann", NOW.unix()));
+    let old = serde_json::to_vec(&before).unwrap();
+    let read = stored::read(&old).unwrap();
+    assert_eq!((&read.id, read.started_at), (&session.id, NOW));
+    assert_eq!((read.started_from, read.seen_from), (None, None));
+    let still = read.seen(NOW).seen_from("203.0.113.8".parse().unwrap());
+    let still = stored::read(&stored::write(&still)).unwrap();
+    assert_eq!(
+        (still.started_from, still.seen_from),
+        (None, Some("203.0.113.8".parse().unwrap()))
+    );
+}
+
+#[tokio::test]
+async fn f_25_an_administrator_sees_sessions_of_the_release_before() {
+    let sessions = Sessions::new(in_memory()).unwrap();
+    let label = serde_json::json!({"provider": "corp", "subject": "ann", "started_at": 1, "seen_at": 2});
+    let context = Context {
+        purpose: "label",
+        name: "old",
+        tenant: "",
+    };
+    let sealed = sessions.ring.seal(context, label.to_string().as_bytes()).unwrap();
+    let record = Record {
+        version: 1,
+        sealed: bytes::Bytes::new(),
+        label: sealed.into(),
+    };
+    sessions
+        .store
+        .create("old", record, &[], Duration::from_secs(60))
+        .await
+        .unwrap();
+    let (listed, complete) = sessions.listed(10).await.unwrap();
+    assert_eq!((listed.len(), complete), (1, true));
+    assert_eq!((listed[0].1.started_from, listed[0].1.seen_at.unix()), (None, 2));
+}
+
 fn in_memory() -> Settings {
     Settings {
         store: StoreSettings::Memory { max_bytes: 1 << 20 },
@@ -211,7 +277,7 @@ async fn a_stolen_store_opens_nothing_and_a_stolen_ticket_needs_the_store() {
         .begin(&session, &sessions.jar(&here, &[]), &here, NOW)
         .await
         .unwrap();
-    let listed = sessions.store.list(10).await.unwrap();
+    let listed = sessions.store.list(10).await.unwrap().found;
     let record = sessions.store.read(&listed[0].0).await.unwrap().unwrap();
     let seen = format!("{:?} {:?}", record.sealed, record.label);
     for secret in ["ann", "refresh", "corp", "group-00000"] {

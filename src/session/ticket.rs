@@ -1,5 +1,7 @@
 //! Tickets: what a browser holds of a session that a store keeps, and the key that opens it there.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +109,10 @@ pub struct Label {
     pub subject: Subject,
     pub started_at: Timestamp,
     pub seen_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_from: Option<IpAddr>,
 }
 
 impl Label {
@@ -122,6 +128,8 @@ impl Label {
             subject: session.login.subject.clone(),
             started_at: session.started_at,
             seen_at: session.seen_at,
+            started_from: session.started_from,
+            seen_from: session.seen_from,
         }
     }
 }

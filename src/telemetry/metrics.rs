@@ -30,6 +30,7 @@ pub struct Metrics {
     authentications: [(&'static str, Counter); 4],
     provider_calls: Family<CallLabels, Counter>,
     token_cache: Family<CacheLabels, Counter>,
+    rate_limited: Family<LimitLabels, Counter>,
     connections: Gauge,
     panics: Counter,
 }
@@ -74,6 +75,11 @@ struct CacheLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    kind: &'static str,
+}
+
 type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
 impl Metrics {
@@ -90,6 +96,7 @@ impl Metrics {
             authentications: ["session", "bearer", "anonymous", "rejected"].map(|result| (result, Counter::default())),
             provider_calls: Family::default(),
             token_cache: Family::default(),
+            rate_limited: Family::default(),
             connections: Gauge::default(),
             panics: Counter::default(),
         };
@@ -125,6 +132,8 @@ impl Metrics {
         registry.register("provider_calls", "Calls to authorization servers", calls);
         let cache = self.token_cache.clone();
         registry.register("token_cache", "Tokens looked up in the cache", cache);
+        let limited = self.rate_limited.clone();
+        registry.register("rate_limited", "Requests that came too often from one address", limited);
         registry.register("connections", "Open connections of clients", self.connections.clone());
         registry.register("panics", "Requests that a bug ended", self.panics.clone());
     }
@@ -172,6 +181,11 @@ impl Metrics {
             outcome,
         };
         self.token_cache.get_or_create_owned(&labels)
+    }
+
+    /// The counter of what one address did too often.
+    pub fn rate_limited(&self, kind: &'static str) -> Counter {
+        self.rate_limited.get_or_create_owned(&LimitLabels { kind })
     }
 
     /// Counts a connection as open, until what is returned is dropped.
@@ -278,6 +292,7 @@ mod tests {
         metrics.request(&answered(Some((0, "wiki")), "something new", 999));
         metrics.provider_call("corp", "introspection", "ok");
         metrics.token_cache("corp", "jwt", "hit").inc();
+        metrics.rate_limited("login").inc();
         metrics.panic();
         let connection = metrics.connection();
         let text = metrics.encode();
@@ -293,6 +308,7 @@ mod tests {
             "vestibule_authentications_total{result=\"session\"} 4\n",
             "vestibule_insecure_settings 2\n",
             "vestibule_token_cache_total{provider=\"corp\",kind=\"jwt\",outcome=\"hit\"} 1\n",
+            "vestibule_rate_limited_total{kind=\"login\"} 1\n",
             "vestibule_connections 1\n",
             "vestibule_panics_total 1\n",
             concat!("vestibule_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"),

@@ -1,6 +1,7 @@
 //! Points in time, and the one seam through which the program learns what time it is.
 
 mod alarm;
+pub mod duration;
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},

@@ -1,21 +1,27 @@
 //! Whoever runs the gateway sees its sessions, and ends them.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use crate::support::{
     browser::{Browser, client},
     house::House,
+    redis::InRedis,
 };
 
 const TOKEN: &str = "the-token-of-the-operator";
 
 /// A house whose sessions can be administered, and the file with the token.
 async fn house(store: &str) -> (House, tempfile::NamedTempFile) {
+    house_keeping(&format!("store = \"{store}\"")).await
+}
+
+/// With sessions kept as these keys of `[session]` say.
+async fn house_keeping(keys: &str) -> (House, tempfile::NamedTempFile) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), TOKEN).unwrap();
-    let (store, path) = (store.to_owned(), file.path().to_owned());
+    let (keys, path) = (keys.to_owned(), file.path().to_owned());
     let house = House::open_with(move |_| {
-        format!("[session]\nstore = \"{store}\"\nread_cache = \"0s\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = {path:?}\n")
+        format!("[session]\n{keys}\nread_cache = \"0s\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = {path:?}\n")
     })
     .await;
     (house, file)
@@ -28,12 +34,14 @@ async fn logged_in(house: &House, name: &str) -> Browser {
     browser
 }
 
-/// What the command answers, when it answers at all.
-async fn vestibule(
-    house: &House,
-    file: &tempfile::NamedTempFile,
-    arguments: &[&str],
-) -> Result<serde_json::Value, String> {
+/// What the command prints for people, and beside it.
+struct Said {
+    worked: bool,
+    output: String,
+    error: String,
+}
+
+async fn says(house: &House, file: &tempfile::NamedTempFile, arguments: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
     command
         .arg("sessions")
@@ -43,10 +51,32 @@ async fn vestibule(
     let output = tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap();
-    match output.status.success() {
-        true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
-        false => Err(String::from_utf8(output.stderr).unwrap()),
+    Said {
+        worked: output.status.success(),
+        output: String::from_utf8(output.stdout).unwrap(),
+        error: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// What the command answers to a program, when it answers at all.
+async fn vestibule(
+    house: &House,
+    file: &tempfile::NamedTempFile,
+    arguments: &[&str],
+) -> Result<serde_json::Value, String> {
+    let said = says(house, file, &[arguments, &["--json"]].concat()).await;
+    match said.worked {
+        true => Ok(serde_json::from_str(&said.output).unwrap()),
+        false => Err(said.error),
+    }
+}
+
+/// A person comes from another address, as the proxy in front says.
+async fn logged_in_from(house: &House, name: &str, address: &str) -> Browser {
+    let mut browser = Browser::behind_proxy(address);
+    let form = browser.open(&house.url("/")).await;
+    assert_eq!(browser.log_in(&form, name, name).await.status, 200);
+    browser
 }
 
 #[tokio::test]
@@ -56,6 +86,7 @@ async fn sessions_are_listed_without_a_secret_and_ended_one_by_one() {
     let listed = vestibule(&house, &file, &["list"]).await.unwrap();
     let sessions = listed["sessions"].as_array().unwrap();
     assert_eq!(sessions.len(), 2, "{listed}");
+    assert_eq!((&listed["complete"], &listed["left_out"]), (&true.into(), &0.into()));
     for secret in [alice.session_cookie().as_str(), "department", "alice@example.com"] {
         assert!(!listed.to_string().contains(secret), "{listed}");
     }
@@ -72,6 +103,129 @@ async fn sessions_are_listed_without_a_secret_and_ended_one_by_one() {
             .unwrap_err()
             .contains("no such session")
     );
+}
+
+#[tokio::test]
+async fn the_list_for_people_says_how_old_a_session_is_and_where_it_came_from() {
+    let (house, file) = house("memory").await;
+    let mut alice = logged_in_from(&house, "alice", "203.0.113.7").await;
+    house.clock.advance(Duration::from_secs(90 * 60));
+    // Idle for too long by then, so that only the next login is there.
+    assert_eq!(alice.fetch(&house.url("/")).await.status, 401);
+    let mut many = logged_in_from(&house, "many", "203.0.113.7").await;
+    house.clock.advance(Duration::from_secs(25 * 60));
+    many.forwarded_for = Some("2001:db8::1".to_owned());
+    assert_eq!(many.fetch(&house.url("/")).await.status, 200);
+    house.clock.advance(Duration::from_secs(65));
+    let said = says(&house, &file, &["list", "--subject", "many"]).await;
+    assert!(said.worked && said.error.is_empty(), "{}", said.error);
+    let lines: Vec<Vec<&str>> = said
+        .output
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["ID", "PROVIDER", "SUBJECT", "AGE", "FROM", "IDLE", "SEEN", "FROM"]
+    );
+    assert_eq!(
+        lines[1][1..],
+        ["corp", "many", "26m5s", "203.0.113.7", "1m5s", "2001:db8::1"]
+    );
+    assert_eq!(lines.len(), 2);
+    let said = says(&house, &file, &["revoke", lines[1][0]]).await;
+    assert_eq!((said.output.as_str(), said.error.as_str()), ("1 session ended\n", ""));
+}
+
+#[tokio::test]
+async fn sessions_are_found_and_ended_by_age_and_by_address() {
+    let redis = InRedis::start();
+    let keepings = redis.iter().map(|redis| redis.keys.as_str());
+    for keeping in ["store = \"memory\""].into_iter().chain(keepings) {
+        found_and_ended(keeping).await;
+    }
+}
+
+async fn found_and_ended(keeping: &str) {
+    let (house, file) = house_keeping(keeping).await;
+    let mut old = logged_in_from(&house, "alice", "203.0.113.7").await;
+    house.clock.advance(Duration::from_secs(20 * 60));
+    let mut near = logged_in_from(&house, "many", "10.1.2.3").await;
+    let mut far = logged_in_from(&house, "mallory", "198.51.100.9").await;
+    for (filter, expected) in [
+        (&["--older-than", "20m"][..], &["alice"][..]),
+        (&["--older-than", "20m1s"], &[]),
+        (&["--younger-than", "20m"], &["mallory", "many"]),
+        (&["--idle-for", "19m"], &["alice"]),
+        (&["--address", "10.0.0.0/8"], &["many"]),
+        (&["--address", "198.51.100.9", "--younger-than", "1h"], &["mallory"]),
+        (&["--address", "203.0.113.7", "--subject", "many"], &[]),
+    ] {
+        let listed = vestibule(&house, &file, &[&["list"], filter].concat()).await.unwrap();
+        let mut subjects: Vec<_> = listed["sessions"].as_array().unwrap().iter().collect();
+        subjects.sort_by_key(|session| session["subject"].to_string());
+        let subjects: Vec<_> = subjects
+            .iter()
+            .map(|session| session["subject"].as_str().unwrap())
+            .collect();
+        assert_eq!(subjects, expected, "{filter:?}");
+    }
+    let revoked = vestibule(&house, &file, &["revoke", "--address", "10.0.0.0/8"])
+        .await
+        .unwrap();
+    assert_eq!((&revoked["ended"], &revoked["complete"]), (&1.into(), &true.into()));
+    assert_eq!(near.fetch(&house.url("/")).await.status, 401);
+    let revoked = vestibule(&house, &file, &["revoke", "--older-than", "20m"])
+        .await
+        .unwrap();
+    assert_eq!(revoked["ended"], 1);
+    assert_eq!(old.fetch(&house.url("/")).await.status, 401);
+    assert_eq!(far.fetch(&house.url("/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_says_what_to_ask_instead() {
+    let (house, file) = house("memory").await;
+    for (arguments, remedy) in [
+        (&["list", "--provider", "crop"][..], "the file has corp"),
+        (&["list", "--address", "home"], "10.0.0.0/8"),
+        (&["list", "--older-than", "yesterday"], "8h or 7d"),
+        (&["revoke"], "say which sessions"),
+        (&["revoke", "--subject", "alice"], "`provider`"),
+        (&["revoke", "--idle-for", "soon"], "8h or 7d"),
+    ] {
+        let said = says(&house, &file, arguments).await;
+        assert!(!said.worked && said.output.is_empty(), "{arguments:?}");
+        assert!(said.error.contains(remedy), "{arguments:?}: {}", said.error);
+        assert_eq!(said.error.lines().count(), 1, "in one sentence");
+    }
+}
+
+#[tokio::test]
+async fn with_sessions_in_cookies_the_command_says_why_there_are_none_and_what_to_do() {
+    let (house, file) = house("cookie").await;
+    let mut alice = logged_in(&house, "alice").await;
+    let said = says(&house, &file, &["list"]).await;
+    assert!(said.worked && said.output.lines().count() == 1, "{}", said.output);
+    for words in ["only the browsers have", "\"memory\" or \"redis\"", "`revoke` ends"] {
+        assert!(said.error.contains(words), "{}", said.error);
+    }
+    for filter in [["--older-than", "0s"], ["--address", "127.0.0.1"]] {
+        let said = says(&house, &file, &["revoke", filter[0], filter[1]]).await;
+        assert!(
+            !said.worked && said.error.contains("sessions are in cookies"),
+            "{}",
+            said.error
+        );
+    }
+    assert_eq!(alice.fetch(&house.url("/")).await.status, 200);
+    let said = says(&house, &file, &["revoke", "--provider", "corp", "--subject", "alice"]).await;
+    assert!(
+        said.worked && said.error.contains("nobody can count them"),
+        "{}",
+        said.error
+    );
+    assert_eq!(alice.fetch(&house.url("/")).await.status, 401);
 }
 
 #[tokio::test]

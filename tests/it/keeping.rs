@@ -7,36 +7,13 @@ use vestibule::demo::authorization_server::User;
 use crate::support::{
     browser::{Browser, client},
     house::House,
-    redis::{Redis, redis_is_installed},
+    redis::InRedis,
 };
 
 const COOKIE: &str = "store = \"cookie\"";
 const MEMORY: &str = "store = \"memory\"";
 /// As strict as it gets: every request reads the store.
 const MEMORY_READ_EVERY_TIME: &str = "store = \"memory\"\nread_cache = \"0s\"";
-
-/// Keys for a Redis of the test's own, as long as there is one.
-struct InRedis {
-    keys: String,
-    _redis: Redis,
-    _url: tempfile::NamedTempFile,
-}
-
-impl InRedis {
-    fn start() -> Option<Self> {
-        if !redis_is_installed() {
-            return None;
-        }
-        let redis = Redis::start();
-        let url = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(url.path(), redis.url()).unwrap();
-        Some(Self {
-            keys: format!("store = \"redis\"\nredis = {{ url_file = {:?} }}", url.path()),
-            _redis: redis,
-            _url: url,
-        })
-    }
-}
 
 /// These places, and Redis where there is one.
 fn with_redis<'a>(places: &[&'a str], redis: &'a Option<InRedis>) -> Vec<&'a str> {

@@ -237,6 +237,37 @@ async fn signing_out_gives_the_refresh_token_back() {
     panic!("nobody revoked it");
 }
 
+async fn revocations(house: &House, expected: usize) {
+    for _ in 0..200 {
+        if house.provider.calls(Place::Revocation) == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{} instead of {expected}", house.provider.calls(Place::Revocation));
+}
+
+#[tokio::test]
+async fn a_refresh_token_of_another_browser_is_given_back_when_that_browser_comes_again() {
+    let house = House::open().await;
+    let mut phone = logged_in(&house, "alice").await;
+    let mut laptop = logged_in(&house, "alice").await;
+    let asked = phone.open(&house.url("/oauth2/sign_out?everywhere")).await;
+    if asked.text.contains("<form") {
+        phone.submit(&asked, &[]).await;
+    }
+    revocations(&house, 1).await;
+    let cookies = laptop.cookies.clone();
+    assert_eq!(asks(&house, &mut laptop).await, 401);
+    revocations(&house, 2).await;
+    // A copy of the cookies is good for nothing, and not even for that a second time.
+    laptop.cookies = cookies;
+    assert_eq!(asks(&house, &mut laptop).await, 401);
+    let mut last = logged_in(&house, "mallory").await;
+    last.post(&house.url("/oauth2/sign_out"), &[]).await;
+    revocations(&house, 3).await;
+}
+
 #[tokio::test]
 async fn n_114_a_frame_of_the_provider_ends_the_session_that_it_names() {
     for keeping in KEEPINGS {

@@ -12,6 +12,7 @@ mod floor_plan;
 mod forwarding;
 mod hostile;
 mod keeping;
+mod limits;
 mod login;
 mod logout;
 mod operating;

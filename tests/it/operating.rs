@@ -21,6 +21,8 @@ use crate::support::{
     wire::{PATIENCE, head},
 };
 
+/// The token of whoever runs it.
+const OPERATOR: &str = "the-token-of-the-operator";
 const AUDIENCE: &str = "https://wiki.example.com";
 const SECRET: &str = "a-client-secret-to-look-for";
 
@@ -57,7 +59,9 @@ version = 1
 server.listen = ["{address}"]
 server.workers = 2
 server.drain_delay = "0s"
+server.limits.failed_credentials_per_minute = 0 # a flood comes from everywhere
 admin.listen = "{admin}"
+admin.token_file = "operator"
 
 [provider.corp]
 issuer = "{}"
@@ -80,7 +84,7 @@ auth = ["public"]
             upstream.address
         );
         Self {
-            gateway: Process::start(&text, &[("secret", SECRET)], address, admin),
+            gateway: Process::start(&text, &[("secret", SECRET), ("operator", OPERATOR)], address, admin),
             provider,
             upstream,
         }
@@ -184,6 +188,24 @@ async fn whoever_hangs_up_before_the_answer_leaves_a_line() {
     drop(hasty);
     let line: Value = serde_json::from_str(&scene.gateway.line_with("/hasty")).unwrap();
     assert_eq!((&line["route"], &line["status"]), (&"wiki".into(), &499.into()));
+}
+
+#[tokio::test]
+async fn whoever_ends_sessions_leaves_a_line_that_names_nobody() {
+    let mut scene = Scene::start().await;
+    assert_eq!(scene.log_in(&mut Browser::new(), "/").await, 200);
+    let url = format!("http://{}/sessions?provider=corp&subject=alice", scene.gateway.admin);
+    let guess = client().delete(&url).bearer_auth("guess").send().await.unwrap();
+    assert_eq!(guess.status(), 401);
+    let line = scene.gateway.line_with("no administrator");
+    assert!(line.contains("127.0.0.1") && !line.contains("guess"), "{line}");
+    let revoked = client().delete(&url).bearer_auth(OPERATOR).send().await.unwrap();
+    assert_eq!(revoked.status(), 200);
+    let line = scene.gateway.line_with("an administrator ended sessions");
+    for words in ["127.0.0.1", "provider=corp subject=", "\"ended\":0"] {
+        assert!(line.contains(words), "{line}\nlacks {words}");
+    }
+    assert!(!line.contains("alice") && !line.contains(OPERATOR), "{line}");
 }
 
 #[tokio::test]

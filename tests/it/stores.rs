@@ -172,12 +172,15 @@ async fn sessions_are_listed_up_to_a_limit(Replicas { here, there }: &Replicas) 
         here.create(id, record(7), &[], LIFE).await.unwrap();
     }
     let listed = there.list(1_000).await.unwrap();
+    assert!(listed.complete);
     for id in &ids {
-        let found = listed.iter().filter(|(listed, _)| **listed == **id);
+        let found = listed.found.iter().filter(|(listed, _)| **listed == **id);
         assert_eq!(found.map(|(_, label)| label).collect::<Vec<_>>(), [&record(7).label]);
     }
-    assert_eq!(there.list(2).await.unwrap().len(), 2);
-    assert_eq!(there.list(0).await.unwrap().len(), 0);
+    for limit in [0, 2, 4] {
+        let some = there.list(limit).await.unwrap();
+        assert_eq!((some.found.len(), some.complete), (limit, false));
+    }
 }
 
 async fn a_lock_has_one_holder(Replicas { here, there }: &Replicas) {

@@ -120,6 +120,13 @@ impl Office {
         not_stored(site::json(StatusCode::OK, &Value::Object(claims)))
     }
 
+    /// Who is logged in here with this browser, and how that ends.
+    pub(super) fn welcome(&self, request: &Request<Bytes>) -> Answer {
+        let state = self.state();
+        let login = login_cookie(request).and_then(|cookie| state.logins.at(cookie));
+        pages::welcome(&self.issuer, login.map(|login| login.username.as_str()))
+    }
+
     /// OpenID Connect RP-Initiated Logout §2.
     pub(super) fn log_out(self: &Arc<Self>, request: &Request<Bytes>) -> Answer {
         let parameters = match *request.method() {

@@ -234,7 +234,7 @@ impl Office {
             request.method().as_str()
         };
         match (method, request.uri().path()) {
-            ("GET", "/") => pages::welcome(&self.issuer),
+            ("GET", "/") => self.welcome(request),
             ("GET", endpoints::OPENID_METADATA | endpoints::OAUTH_METADATA) => self.metadata(),
             ("GET", "/authorize") => self.authorize(request),
             ("POST", "/login") => self.log_in(request),

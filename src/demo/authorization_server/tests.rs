@@ -295,3 +295,19 @@ async fn logging_out_leads_back_only_to_where_the_client_is_at_home() {
     assert_eq!(out(hint, "http://127.0.0.1:1/other").await.unwrap().status(), 200);
     assert_eq!(out("a.b.c", "http://127.0.0.1:1/out").await.unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn whoever_is_logged_in_sees_it_and_can_end_it() {
+    let visit = Visit::begin().await;
+    let back = visit.log_in("ann").await;
+    let cookie = back.headers()["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let welcome = async || {
+        let page = visit.client.get(visit.url("/")).header("cookie", &cookie).send();
+        page.await.unwrap().text().await.unwrap()
+    };
+    assert!(welcome().await.contains("as <strong>ann</strong>"));
+    let out = visit.client.post(visit.url("/logout")).header("cookie", &cookie).send();
+    assert_eq!(out.await.unwrap().status(), 200);
+    assert!(welcome().await.contains("Nobody is logged in here"));
+}

@@ -20,7 +20,7 @@ use self::{
     keys::Keys,
     line::{Again, Line},
 };
-use super::store::{Answer, Ended, Record, Replaced, SessionStore, StoreError};
+use super::store::{Answer, Ended, Listing, Record, Replaced, SessionStore, StoreError};
 use crate::{secret::Fingerprint, time::Timestamp};
 
 /// A store that all replicas share; needs Redis 6 or Valkey.
@@ -183,7 +183,7 @@ impl SessionStore for RedisStore {
         })
     }
 
-    fn list(&self, limit: usize) -> Answer<'_, Vec<(Box<str>, Bytes)>> {
+    fn list(&self, limit: usize) -> Answer<'_, Listing> {
         let patience = self.timeout.saturating_mul(LIST_TIMEOUTS);
         Box::pin(self.line.ask_patiently(patience, Again::Always, move |link| {
             scan::list(self.line.connector(), &self.keys, limit, link)

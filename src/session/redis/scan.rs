@@ -10,8 +10,9 @@ use super::{
     keys::Keys,
     settings::Host,
 };
+use crate::session::store::Listing;
 
-type Listed = Vec<(Box<str>, Bytes)>;
+type Labelled = Vec<(Box<str>, Bytes)>;
 
 /// Keys that the server looks at in one step.
 const STEP: usize = 500;
@@ -19,56 +20,80 @@ const STEP: usize = 500;
 const MAX_STEPS: usize = 2_000;
 
 /// At most `limit` sessions and their labels.
-pub(super) async fn list(connector: &Connector, keys: &Keys, limit: usize, link: Link) -> RedisResult<Listed> {
+pub(super) async fn list(connector: &Connector, keys: &Keys, limit: usize, link: Link) -> RedisResult<Listing> {
     let mut links = Vec::new();
     match &link {
-        Link::Server(_) => links.push(link.clone()),
+        Link::Server(_) => links.push(link),
         Link::Cluster(_) => {
             for node in masters(link.clone()).await? {
                 links.push(connector.open_node(&node).await?);
             }
         }
     }
-    let mut found = HashSet::new();
+    let mut search = Search {
+        keys,
+        limit,
+        seen: HashSet::new(),
+        found: Vec::new(),
+    };
+    let mut complete = true;
     for mut node in links {
-        find(keys, limit, &mut node, &mut found).await?;
+        complete &= search.through(&mut node).await?;
     }
-    labels(keys, found, link).await
+    Ok(Listing {
+        found: search.found,
+        complete,
+    })
 }
 
-/// A step may bring an id a second time.
-async fn find(keys: &Keys, limit: usize, node: &mut Link, found: &mut HashSet<Box<str>>) -> RedisResult<()> {
-    let mut cursor = 0_u64;
-    for _ in 0..MAX_STEPS {
-        if found.len() >= limit {
-            break;
-        }
-        let mut command = redis::cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(keys.all_sessions());
-        command.arg("COUNT").arg(STEP);
-        let (next, names): (u64, Vec<String>) = command.query_async(node).await?;
-        let room = limit.saturating_sub(found.len());
-        let ids = names.iter().filter_map(|name| keys.id_of(name)).map(Box::from);
-        found.extend(ids.take(room));
-        cursor = next;
-        if cursor == 0 {
-            break;
-        }
-    }
-    Ok(())
+/// What was found so far, on whatever node.
+struct Search<'a> {
+    keys: &'a Keys,
+    limit: usize,
+    /// A step may bring an id a second time.
+    seen: HashSet<Box<str>>,
+    found: Labelled,
 }
 
-/// One that ended since it was found has no label any more.
-async fn labels(keys: &Keys, ids: HashSet<Box<str>>, mut link: Link) -> RedisResult<Listed> {
-    let mut listed = Vec::with_capacity(ids.len());
-    for id in ids {
-        let mut command = redis::cmd("HGET");
-        command.arg(keys.session(&id)).arg("l");
-        if let Some(label) = command.query_async(&mut link).await? {
-            listed.push((id, label));
+impl Search<'_> {
+    /// Goes through a node; says whether it came to the end.
+    async fn through(&mut self, node: &mut Link) -> RedisResult<bool> {
+        let mut cursor = 0_u64;
+        for _ in 0..MAX_STEPS {
+            let mut command = redis::cmd("SCAN");
+            command.arg(cursor).arg("MATCH").arg(self.keys.all_sessions());
+            command.arg("COUNT").arg(STEP);
+            let (next, names): (u64, Vec<String>) = command.query_async(node).await?;
+            let ids = names.iter().filter_map(|name| self.keys.id_of(name)).map(Box::from);
+            let new: Vec<Box<str>> = ids.filter(|id| self.seen.insert(Box::clone(id))).collect();
+            let labelled = labels(self.keys, new, node).await?;
+            let room = self.limit.saturating_sub(self.found.len());
+            let all = labelled.len() <= room;
+            self.found.extend(labelled.into_iter().take(room));
+            cursor = next;
+            if cursor == 0 || !all {
+                return Ok(all);
+            }
         }
+        Ok(false)
     }
-    Ok(listed)
+}
+
+/// In one step, because a person waits; one that ended since it was found has no label, nor one that just moved away.
+async fn labels(keys: &Keys, ids: Vec<Box<str>>, node: &mut Link) -> RedisResult<Labelled> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut steps = redis::pipe();
+    steps.ignore_errors();
+    for id in &ids {
+        steps.cmd("HGET").arg(keys.session(id)).arg("l");
+    }
+    let labels: Vec<RedisResult<Option<Bytes>>> = steps.query_async(node).await?;
+    let labelled = ids.into_iter().zip(labels);
+    Ok(labelled
+        .filter_map(|(id, label)| Some((id, label.ok().flatten()?)))
+        .collect())
 }
 
 /// The nodes that have slots: each entry has a first and a last slot, the master, and its replicas.

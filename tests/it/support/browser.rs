@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect::Policy};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, header, redirect::Policy};
 use url::Url;
 
 pub struct Browser {
     client: Client,
     /// Host and name, as browsers keep them: without the port.
     pub cookies: BTreeMap<(String, String), String>,
+    /// What a proxy in front of the gateway says of where the browser is.
+    pub forwarded_for: Option<String>,
     /// Every place that the last navigation went through.
     pub history: Vec<Url>,
 }
@@ -26,7 +28,17 @@ impl Browser {
         Self {
             client: client(),
             cookies: BTreeMap::new(),
+            forwarded_for: None,
             history: Vec::new(),
+        }
+    }
+
+    /// One whose requests come through the proxy that a house trusts.
+    pub fn behind_proxy(address: &str) -> Self {
+        Self {
+            client: client_at(PROXY),
+            forwarded_for: Some(address.to_owned()),
+            ..Self::new()
         }
     }
 
@@ -70,6 +82,10 @@ impl Browser {
 
     /// Follows a request, built by hand, for one step; cookies are added and kept.
     pub async fn send(&mut self, request: RequestBuilder, url: Url) -> Page {
+        let request = match &self.forwarded_for {
+            Some(address) => request.header("x-forwarded-for", address),
+            None => request,
+        };
         let response = request
             .header(header::COOKIE, self.cookie_header(&url))
             .send()
@@ -197,10 +213,23 @@ impl Browser {
     }
 }
 
+/// Where the proxy is that a house trusts.
+pub const PROXY: &str = "127.0.0.2";
+
 /// A client that follows nothing, keeps nothing and knows no proxy.
 pub fn client() -> Client {
+    builder().build().unwrap()
+}
+
+/// The same at another address of this machine.
+pub fn client_at(address: &str) -> Client {
+    let address: std::net::IpAddr = address.parse().unwrap();
+    builder().local_address(address).build().unwrap()
+}
+
+fn builder() -> ClientBuilder {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Client::builder().redirect(Policy::none()).no_proxy().build().unwrap()
+    Client::builder().redirect(Policy::none()).no_proxy()
 }
 
 fn navigation(request: RequestBuilder, site: &str) -> RequestBuilder {

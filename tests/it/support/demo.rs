@@ -40,6 +40,11 @@ impl Demo {
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
+
+    /// The development authorization server.
+    pub fn issuer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port + 2)
+    }
 }
 
 impl Drop for Demo {

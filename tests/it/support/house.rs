@@ -25,7 +25,10 @@ use vestibule::{
 
 pub use vestibule::demo::authorization_server::{Fault, Place};
 
-use super::{browser::client, upstream::EchoUpstream};
+use super::{
+    browser::{PROXY, client},
+    upstream::EchoUpstream,
+};
 
 pub struct House {
     pub address: SocketAddr,
@@ -360,6 +363,7 @@ version = 1
 server.listen = ["127.0.0.1:{port}"]
 server.workers = 2
 server.drain_delay = "0s"
+server.trusted_proxies = ["{PROXY}/32"]
 
 [provider.corp]
 issuer = "{issuer}"

@@ -143,3 +143,27 @@ fn free_port() -> u16 {
         }
     }
 }
+
+/// Keys for a Redis of the test's own, as long as there is one.
+pub struct InRedis {
+    /// Of `[session]`.
+    pub keys: String,
+    _redis: Redis,
+    _url: tempfile::NamedTempFile,
+}
+
+impl InRedis {
+    pub fn start() -> Option<Self> {
+        if !redis_is_installed() {
+            return None;
+        }
+        let redis = Redis::start();
+        let url = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(url.path(), redis.url()).unwrap();
+        Some(Self {
+            keys: format!("store = \"redis\"\nredis = {{ url_file = {:?} }}", url.path()),
+            _redis: redis,
+            _url: url,
+        })
+    }
+}

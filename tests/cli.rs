@@ -167,3 +167,81 @@ fn wrong_usage_is_told_apart_from_a_no() {
         assert_eq!(Folder::new().run(arguments).status(), 2, "{arguments:?}");
     }
 }
+
+#[test]
+fn check_points_at_what_somebody_who_looks_for_the_hole_would_circle() {
+    let text = r#"[session]
+max_lifetime = "30d"
+[provider.google]
+issuer = "https://accounts.google.com"
+client_id = "wiki"
+client_auth = "none"
+[provider.google.insecure_unverified_email]
+reason = "the directory is trusted"
+until = "2099-01-31"
+[route.wiki]
+url = "https://wiki.example.com"
+upstream = "http://10.0.0.5:3000"
+[route.mail]
+url = "https://wiki.example.com/mail"
+upstream = "http://127.0.0.1:3000"
+allow = { email_domains = ["example.com"] }
+[route.logo]
+url = "https://wiki.example.com/logo"
+upstream = "http://127.0.0.1:3000"
+auth = ["public"]
+"#;
+    let folder = Folder::new().with("wiki.toml", text);
+    let answer = folder.run(&["check", "--config", "wiki.toml"]);
+    assert_eq!(answer.status(), 0);
+    for words in [
+        "`max_lifetime` is long",
+        "by `preferred_username`, which people can change",
+        "anybody with an account at https://accounts.google.com passes [route.wiki]",
+        "[route.wiki] goes to 10.0.0.5 in clear text",
+        "[route.mail] lets in by address, and `google` does not have to have verified one",
+        "[route.logo] is public",
+        "weakens a check until 2099-01-31",
+    ] {
+        assert!(
+            answer.complains().contains(words),
+            "{}\nlacks {words}",
+            answer.complains()
+        );
+    }
+    assert!(
+        !answer.complains().contains("passes [route.mail]"),
+        "{}",
+        answer.complains()
+    );
+    let strict = folder.run(&["check", "--strict", "--config", "wiki.toml"]);
+    assert_eq!(strict.status(), 1);
+    assert!(
+        strict.complains().contains("--strict: 8 to mend or to accept"),
+        "{}",
+        strict.complains()
+    );
+    assert!(
+        strict.says().contains("anyone at all"),
+        "and it says all the same what is let in"
+    );
+}
+
+#[test]
+fn check_is_content_with_a_file_that_leaves_nothing_open() {
+    let text = r#"[session]
+key_files = ["key"]
+[provider.corp]
+issuer = "https://id.example.com"
+client_id = "wiki"
+client_auth = "none"
+username_claim = "sub"
+[route.wiki]
+url = "https://wiki.example.com"
+upstream = "http://127.0.0.1:3000"
+"#;
+    let folder = Folder::new().with("wiki.toml", text);
+    assert_eq!(folder.run(&["keygen", "--output", "key"]).status(), 0);
+    let answer = folder.run(&["check", "--strict", "--config", "wiki.toml"]);
+    assert_eq!((answer.status(), answer.complains().as_str()), (0, ""));
+}

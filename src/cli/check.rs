@@ -3,11 +3,12 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    path::Path,
     time::Duration,
 };
 
-use super::No;
+use clap::Args;
+
+use super::{ConfigFile, No};
 use crate::{
     config::{self, Settings},
     policy::{
@@ -18,13 +19,27 @@ use crate::{
     upstream::{self, Destination},
 };
 
-pub(super) fn check(file: &Path) -> Result<(), No> {
-    let settings = config::load(file, SystemClock.now())?;
-    for warning in &settings.warnings {
-        writeln!(io::stderr(), "{}\n", warning.snippet)?;
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Say no to what would only be warned of, and to what works and deserves a second look.
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) fn check(options: &Options) -> Result<(), No> {
+    let settings = config::load(&options.file.config, SystemClock.now())?;
+    let doubts = || settings.warnings.iter().chain(&settings.advice);
+    for doubt in doubts() {
+        writeln!(io::stderr(), "{}\n", doubt.snippet)?;
     }
     write!(io::stdout(), "{}", in_words(&settings))?;
-    Ok(())
+    match doubts().count() {
+        0 => Ok(()),
+        _ if !options.strict => Ok(()),
+        count => Err(No::Refused(format!("--strict: {count} to mend or to accept"))),
+    }
 }
 
 /// A paragraph for each route, and what must be registered elsewhere.
@@ -246,6 +261,8 @@ fn origin(url: &RouteUrl) -> Origin {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::{config::Surroundings, time::Timestamp};
 

@@ -52,7 +52,7 @@ enum Command {
     ///
     /// Problems go to standard error, with line, column and what to write instead; the exit status is then 1.
     /// Nothing is sent to anybody.
-    Check(ConfigFile),
+    Check(check::Options),
     /// Say what would become of a request, and why: which route has it, what is asked and what was found, what the
     /// application would be told.
     ///
@@ -88,7 +88,7 @@ struct ConfigFile {
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(file) => run::run(&file.config),
-        Command::Check(file) => check::check(&file.config),
+        Command::Check(options) => check::check(&options),
         Command::Explain(options) => explain::explain(&options),
         Command::Test(file) => test::test(&file.config),
         Command::Schema => schema::schema(),

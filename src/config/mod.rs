@@ -4,6 +4,7 @@
 //! settings from it, and `cross` compares what only means something together. No room knows this one.
 
 mod address;
+mod advice;
 mod cross;
 mod file;
 mod header;
@@ -62,6 +63,8 @@ pub struct Settings {
     /// What must hold of the routes.
     pub tests: Vec<rehearsal::Test>,
     pub warnings: Vec<Warning>,
+    /// What a second pair of eyes would stop at; said by `vestibule check` alone.
+    pub advice: Vec<Warning>,
     /// How many checks the file weakens, each until its date.
     pub exceptions: usize,
 }
@@ -94,11 +97,12 @@ pub fn parse(text: &str, origin: &str, surroundings: Surroundings<'_>, now: Time
     };
     let settings = document(text, &mut load.findings).and_then(|file| settings(file, text, &mut load));
     let is_right = !load.findings.has_problems();
-    let (problems, warnings) = load.findings.explain(origin, text);
+    let (problems, warnings, advice) = load.findings.explain(origin, text);
     settings
         .filter(|_| is_right)
         .map(|settings| Settings {
             warnings,
+            advice,
             exceptions: load.exceptions,
             ..settings
         })
@@ -124,12 +128,16 @@ fn document(text: &str, findings: &mut Findings) -> Option<file::File> {
 fn settings(file: file::File, text: &str, load: &mut Load<'_>) -> Option<Settings> {
     let log = server::log(file.log);
     let server = server::settings(file.server, file.admin, load);
+    let session_at = file.session.at().unwrap_or_default();
     let session = session::settings(file.session, load);
     let provider_tables = entries(file.provider)?;
     let offers = provider::offers(&provider_tables);
     let providers = providers(provider_tables, load);
     let routes = routes(file.route, &offers, server.bodies, load)?;
     let tests = rehearsal::tests(file.test, &offers, text, load);
+    let right: Vec<_> = routes.iter().flatten().collect();
+    let settled = session.as_ref().map(|(session, _)| (session_at, session));
+    advice::advise(&right, &offers, providers.as_deref().unwrap_or_default(), settled, load);
     let all_routes_are_right = routes.iter().all(Option::is_some);
     let whole = Whole {
         server,
@@ -154,6 +162,7 @@ fn settings(file: file::File, text: &str, load: &mut Load<'_>) -> Option<Setting
         upstreams: checked.upstreams,
         tests,
         warnings: Vec::new(),
+        advice: Vec::new(),
         exceptions: 0,
     })
 }

@@ -41,6 +41,8 @@ struct Finding {
 enum Severity {
     Problem,
     Warning,
+    /// Only for whoever checks the file.
+    Advice,
 }
 
 /// Everything that was found so far.
@@ -54,6 +56,10 @@ impl Findings {
 
     pub(super) fn warning(&mut self, at: Span, message: impl Into<String>, instead: impl Into<String>) -> &mut Self {
         self.push(Severity::Warning, at, message.into(), instead.into())
+    }
+
+    pub(super) fn advice(&mut self, at: Span, message: impl Into<String>, instead: impl Into<String>) -> &mut Self {
+        self.push(Severity::Advice, at, message.into(), instead.into())
     }
 
     /// Points the last finding at the other place that it is about.
@@ -79,18 +85,24 @@ impl Findings {
         self.0.iter().any(|finding| finding.severity == Severity::Problem)
     }
 
-    /// Ties the findings to the text, in the order of the text: the problems, and the warnings.
-    pub(super) fn explain(mut self, origin: &str, text: &str) -> (Problems, Vec<Warning>) {
+    /// Ties the findings to the text, in the order of the text: the problems, the warnings and the advice.
+    pub(super) fn explain(mut self, origin: &str, text: &str) -> (Problems, Vec<Warning>, Vec<Warning>) {
         self.0.sort_by_key(|finding| finding.at);
         let source = Source {
             origin,
             text: &without_secrets(text),
         };
-        let (problems, warnings): (Vec<_>, Vec<_>) =
-            self.0.iter().partition(|finding| finding.severity == Severity::Problem);
-        let problems = problems.into_iter().map(|finding| Problem(source.explain(finding)));
-        let warnings = warnings.into_iter().map(|finding| Warning(source.explain(finding)));
-        (Problems(problems.collect()), warnings.collect())
+        let of = |severity| {
+            let found = self.0.iter().filter(move |finding| finding.severity == severity);
+            found.map(|finding| source.explain(finding))
+        };
+        let problems = of(Severity::Problem).map(Problem).collect();
+        let warnings = of(Severity::Warning).map(Warning).collect();
+        (
+            Problems(problems),
+            warnings,
+            of(Severity::Advice).map(Warning).collect(),
+        )
     }
 }
 
@@ -200,6 +212,7 @@ impl Source<'_> {
         let level = match finding.severity {
             Severity::Problem => Level::ERROR,
             Severity::Warning => Level::WARNING,
+            Severity::Advice => Level::NOTE,
         };
         let mut snippet = Snippet::source(self.text)
             .path(self.origin)

@@ -1,0 +1,159 @@
+//! What works as it is written, and what somebody who looks for the hole would circle.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{
+    load::Load,
+    provider::Offer,
+    report::{Findings, Span},
+    route::Placed,
+};
+use crate::{
+    policy::{Access, Admission, Requirements},
+    provider,
+    session::Settings as SessionSettings,
+    upstream::{
+        Destination,
+        headers::{Piece, Source},
+    },
+};
+
+/// Looks at everything that is right in itself.
+pub(super) fn advise(
+    routes: &[&Placed],
+    offers: &[Offer],
+    providers: &[provider::Settings],
+    session: Option<(Span, &SessionSettings)>,
+    load: &mut Load<'_>,
+) {
+    for placed in routes {
+        route(placed, providers, &mut load.findings);
+    }
+    for offer in offers {
+        let settings = providers.iter().find(|settings| settings.id == offer.id);
+        if let Some(settings) = settings.filter(|settings| tells_a_changing_name(settings, routes)) {
+            let message = format!(
+                "`{}` tells who somebody is by `preferred_username`, which people can change, and others take later",
+                settings.id
+            );
+            let instead = "write username_claim = \"sub\", unless the provider keeps these names apart for ever";
+            load.findings.advice(offer.at, message, instead);
+        }
+    }
+    if let Some((at, session)) = session {
+        lifetimes(at, session, &mut load.findings);
+    }
+}
+
+fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findings) {
+    let name = &placed.route.name;
+    match &placed.route.access {
+        Access::Public => {
+            let message =
+                format!("[route.{name}] is public: whoever comes is let in, and the application is not told who");
+            findings.advice(placed.at, message, "leave auth = [\"public\"] out, if it should not be");
+        }
+        Access::Protected(admission) => {
+            for provider in providers
+                .iter()
+                .filter(|provider| admission.providers.contains(&provider.id))
+            {
+                everybody(placed, admission, provider, findings);
+            }
+        }
+    }
+    let destination = &placed.upstream.destination;
+    if !destination.tls && !is_here(destination) {
+        let message = format!(
+            "[route.{name}] goes to {} in clear text: whoever is in between reads it, and can pretend to be the gateway",
+            destination.host
+        );
+        findings.advice(
+            placed.at,
+            message,
+            "write an https `upstream`, or run the gateway beside the application",
+        );
+    }
+}
+
+/// Issuers with whom anybody at all can have an account.
+const OPEN_TO_ALL: [&str; 9] = [
+    "https://accounts.google.com",
+    "https://login.microsoftonline.com/common/",
+    "https://login.microsoftonline.com/consumers/",
+    "https://login.microsoftonline.com/organizations/",
+    "https://gitlab.com",
+    "https://appleid.apple.com",
+    "https://www.facebook.com",
+    "https://www.linkedin.com",
+    "https://slack.com",
+];
+
+fn everybody(placed: &Placed, admission: &Admission, provider: &provider::Settings, findings: &mut Findings) {
+    let name = &placed.route.name;
+    let is_open = OPEN_TO_ALL
+        .iter()
+        .any(|open| provider.issuer.as_str().starts_with(open));
+    if is_open && !names_somebody(&admission.allow) {
+        let message = format!("anybody with an account at {} passes [route.{name}]", provider.issuer);
+        let instead = format!("name them in [route.{name}.allow]: `emails`, `email_domains`, `groups` or `subjects`");
+        findings.advice(placed.at, message, instead);
+    }
+    let by_address = |rules: &Requirements| !rules.emails.is_empty() || !rules.email_domains.is_empty();
+    if by_address(&admission.allow) && provider.claim_names.unverified_email_until.is_some() {
+        let message = format!(
+            "[route.{name}] lets in by address, and `{}` does not have to have verified one",
+            provider.id
+        );
+        findings.advice(
+            placed.at,
+            message,
+            "take `insecure_unverified_email` out, or name groups or subjects",
+        );
+    }
+}
+
+/// Whether the rules say more than where a request comes from and how strong the login was.
+fn names_somebody(allow: &Requirements) -> bool {
+    let lists = [&allow.groups, &allow.emails, &allow.email_domains, &allow.subjects];
+    lists.iter().any(|list| !list.is_empty()) || !allow.claims.is_empty()
+}
+
+fn tells_a_changing_name(provider: &provider::Settings, routes: &[&Placed]) -> bool {
+    if provider.claim_names.username.to_string() != "preferred_username" {
+        return false;
+    }
+    let tells = |placed: &&&Placed| {
+        let headers = placed.upstream.identity_headers.iter();
+        let mut pieces = headers.flat_map(|header| &header.template.pieces);
+        pieces.any(|piece| matches!(piece, Piece::Hole(Source::User, _)))
+    };
+    let served = |placed: &&&Placed| match &placed.route.access {
+        Access::Public => false,
+        Access::Protected(admission) => admission.providers.contains(&provider.id),
+    };
+    routes.iter().filter(served).any(|placed| tells(&placed))
+}
+
+fn is_here(destination: &Destination) -> bool {
+    let address = destination.host.parse::<IpAddr>();
+    address.map_or(&*destination.host == "localhost", |address| address.is_loopback())
+}
+
+const LONG_LIFE: Duration = Duration::from_secs(24 * 3_600);
+const LONG_IDLE: Duration = Duration::from_secs(8 * 3_600);
+
+fn lifetimes(at: Span, session: &SessionSettings, findings: &mut Findings) {
+    for (key, life, long) in [
+        ("max_lifetime", session.max_lifetime, LONG_LIFE),
+        ("idle_timeout", session.idle_timeout, LONG_IDLE),
+    ] {
+        if life > long {
+            let message = format!(
+                "`{key}` is long: a browser that is left open, or a cookie that is stolen, is good for all of it"
+            );
+            let instead = format!("write {} hours or less, if people can bear it", long.as_secs() / 3_600);
+            findings.advice(at, message, instead);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod cookie;
 mod ending;
 mod held;
+mod index;
 mod memory;
 mod redis;
 mod seal;

@@ -64,7 +64,17 @@ fn count(line: &str) -> Option<(String, u64)> {
 /// What belongs to no request: the listener's sign of life, new connections, and the questions of this test.
 fn is_upkeep(command: &str) -> bool {
     let command = command.split('|').next().unwrap_or(command);
-    ["ping", "hello", "select", "subscribe", "client", "config", "info", "command"].contains(&command)
+    [
+        "ping",
+        "hello",
+        "select",
+        "subscribe",
+        "client",
+        "config",
+        "info",
+        "command",
+    ]
+    .contains(&command)
 }
 
 fn commands<const N: usize>(counts: [(&str, u64); N]) -> Commands {
@@ -122,6 +132,10 @@ async fn once_a_minute_a_request_writes_when_it_was() {
     let costs = scene.costs(&["/"]).await;
     let asked = ["hmget", "evalsha"].map(|command| costs.get(command).copied());
     // Read, and then: its indices (the other `hget` is the script's), four of them made to last, and the session itself.
-    assert_eq!((asked, costs["hget"], costs["hset"]), ([Some(1), Some(5)], 2, 1), "{costs:?}");
+    assert_eq!(
+        (asked, costs["hget"], costs["hset"]),
+        ([Some(1), Some(5)], 2, 1),
+        "{costs:?}"
+    );
     assert_eq!(scene.costs(&["/", "/"]).await, commands([("hmget", 2)]));
 }

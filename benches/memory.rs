@@ -134,7 +134,7 @@ fn settings() -> Settings {
     let text = r#"
 version = 1
 [provider.corp]
-issuer = "https://login.example.com"
+issuer = "http://127.0.0.1:9"
 client_id = "wiki"
 client_secret = "wiki"
 [route.wiki]

@@ -3,6 +3,7 @@
 mod cookie;
 mod ending;
 mod held;
+mod index;
 mod memory;
 mod redis;
 mod seal;
@@ -135,7 +136,9 @@ impl Sessions {
             None => {
                 let opened = self.open(&name, &tenant, &text, now).await?;
                 let Some(opened) = opened else { return Ok(None) };
-                self.opened.insert(fingerprint, opened.clone());
+                if self.is_fresh(&opened, now) {
+                    self.opened.insert(fingerprint, opened.clone());
+                }
                 opened
             }
         };
@@ -152,7 +155,9 @@ impl Sessions {
     fn is_fresh(&self, opened: &Opened, now: Timestamp) -> bool {
         match opened.held.place {
             Place::Browser => true,
-            Place::Store { .. } => now.since(opened.opened_at) < self.settings.read_cache,
+            Place::Store { .. } if self.settings.read_cache.is_zero() => false,
+            // By whole seconds; the cache itself forgets to the millisecond.
+            Place::Store { .. } => now.since(opened.opened_at) <= self.settings.read_cache,
         }
     }
 
@@ -192,18 +197,23 @@ impl Sessions {
         let Some(ticket) = Ticket::open(&self.ring, name, tenant, text) else {
             return Ok(None);
         };
-        let found = self.current(&ticket, tenant).await?;
-        Ok(found.map(|(session, place)| Opened {
-            held: Held { session, place }.into(),
+        let found = self.found(&ticket, tenant).await?;
+        Ok(found.map(|(held, length)| Opened {
+            held: held.into(),
             by_old_key: ticket.by_old_key,
             opened_at: now,
-            // They are kept for a second, so their number is bounded by what can be read in one.
-            bytes: 1,
+            bytes: weight(length),
         }))
     }
 
     /// The session as it is in the store by now.
     pub async fn current(&self, ticket: &Ticket, tenant: &str) -> Result<Option<(Arc<Session>, Place)>, StoreError> {
+        let found = self.found(ticket, tenant).await?;
+        Ok(found.map(|(Held { session, place }, _)| (session, place)))
+    }
+
+    /// The same, and how long its text is.
+    async fn found(&self, ticket: &Ticket, tenant: &str) -> Result<Option<(Held, usize)>, StoreError> {
         let Some(record) = self.store.read(&ticket.id).await? else {
             return Ok(None);
         };
@@ -215,7 +225,8 @@ impl Sessions {
             version: record.version,
             tenant: tenant.into(),
         };
-        Ok(Some((Arc::new(session), place)))
+        let session = Arc::new(session);
+        Ok(Some((Held { session, place }, record.sealed.len())))
     }
 
     /// Takes the one right to refresh a session, unless another replica has it.

@@ -19,6 +19,7 @@ mod operating;
 mod redis;
 mod redis_outage;
 mod replicas;
+mod round_trips;
 mod stalls;
 mod store_faults;
 mod stores;

@@ -85,7 +85,7 @@ impl fmt::Debug for FingerprintKey {
 }
 
 /// Stands for a secret in a cache: it can be compared and says nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use moka::{Entry, Expiry, ops::compute::Op, sync::Cache};
 use tokio::sync::broadcast;
 
-use super::store::{Answer, Ended, Record, Replaced, SessionStore};
+use super::{
+    marks::Marks,
+    store::{Answer, Ended, Record, Replaced, SessionStore},
+};
 use crate::{secret::Fingerprint, time::Timestamp};
 
 /// A store that forgets what is not used, and the least used when it is full.
@@ -19,7 +22,7 @@ pub struct MemoryStore {
     sessions: Cache<Box<str>, Kept<Session>>,
     /// Which sessions stand under an index.
     indices: Cache<Fingerprint, Kept<Ids>>,
-    ended: Cache<Fingerprint, Kept<Timestamp>>,
+    ended: Marks,
     locks: Cache<Box<str>, Kept<Box<str>>>,
     used: Cache<Fingerprint, Kept<()>>,
     endings: broadcast::Sender<Ended>,
@@ -69,6 +72,7 @@ impl<K, V> Expiry<K, Kept<V>> for ByLife {
 
 /// Markers are small; a flood of them must not push each other out before their time.
 const MAX_MARKERS: u64 = 100_000;
+const MAX_ENDINGS: usize = 100_000;
 const MAX_LOCKS: u64 = 10_000;
 /// Endings that a listener may be behind.
 const ENDINGS: usize = 1_024;
@@ -83,7 +87,7 @@ impl MemoryStore {
                 .expire_after(ByLife)
                 .build(),
             indices: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
-            ended: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
+            ended: Marks::new(MAX_ENDINGS),
             locks: Cache::builder().max_capacity(MAX_LOCKS).expire_after(ByLife).build(),
             used: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
             endings: broadcast::channel(ENDINGS).0,
@@ -176,11 +180,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn end_all<'a>(&'a self, index: &'a Fingerprint, at: Timestamp, life: Duration) -> Answer<'a, usize> {
-        self.ended.entry(*index).and_upsert_with(|entry| {
-            // Whoever ends less than somebody did before brings nothing back.
-            let value = entry.map_or(at, |entry| entry.into_value().value.max(at));
-            Kept::new(value, life)
-        });
+        self.ended.note(*index, at, life);
         let ids = self
             .indices
             .remove(index)
@@ -195,10 +195,11 @@ impl SessionStore for MemoryStore {
     }
 
     fn ended_at<'a>(&'a self, indices: &'a [Fingerprint]) -> Answer<'a, Option<Timestamp>> {
-        now(indices
-            .iter()
-            .filter_map(|index| Some(self.ended.get(index)?.value))
-            .max())
+        now(self.ended.ended_at(indices))
+    }
+
+    fn none_ended(&self, indices: &[Fingerprint]) -> bool {
+        self.ended.none_of(indices)
     }
 
     fn list(&self, limit: usize) -> Answer<'_, Vec<(Box<str>, Bytes)>> {

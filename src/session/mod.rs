@@ -3,6 +3,7 @@
 mod cookie;
 mod ending;
 mod held;
+mod marks;
 mod memory;
 mod redis;
 mod seal;
@@ -252,7 +253,11 @@ impl Sessions {
     /// Whether a session that a browser holds has been ended here; a store forgets such a session by itself.
     async fn was_ended(&self, session: &Session, place: &Place) -> Result<bool, StoreError> {
         let Place::Browser = place else { return Ok(false) };
-        let ended_at = self.store.ended_at(self.indices(session)).await?;
+        let indices = self.indices(session);
+        if self.store.none_ended(indices) {
+            return Ok(false);
+        }
+        let ended_at = self.store.ended_at(indices).await?;
         Ok(ended_at.is_some_and(|at| session.started_at <= at))
     }
 

@@ -76,6 +76,9 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// Since when sessions under any of these indices have ended.
     fn ended_at<'a>(&'a self, indices: &'a [Fingerprint]) -> Answer<'a, Option<Timestamp>>;
 
+    /// Whether it is sure, and known without waiting, that none under these indices have ended; every request asks.
+    fn none_ended(&self, indices: &[Fingerprint]) -> bool;
+
     /// Some sessions and their labels, at most `limit`.
     fn list(&self, limit: usize) -> Answer<'_, Vec<(Box<str>, Bytes)>>;
 

@@ -158,6 +158,7 @@ async fn what_ended_before_is_remembered(Replicas { here, there }: &Replicas) {
     assert_eq!(here.ended_at(&[index, unknown]).await.unwrap(), None);
     let [early, late] = [1_000, 2_000].map(Timestamp::from_unix);
     here.end_all(&index, early, LIFE).await.unwrap();
+    assert!(!here.none_ended(&[unknown, index]) && !there.none_ended(&[index]));
     let second = new_index();
     here.end_all(&second, late, LIFE).await.unwrap();
     // Whoever ends less than somebody did before brings nothing back.

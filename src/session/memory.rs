@@ -109,6 +109,19 @@ impl MemoryStore {
         }
     }
 
+    /// Notes what another replica ended, and tells of it unless it is known.
+    pub(super) fn hear(&self, index: Fingerprint, at: Timestamp, life: Duration) {
+        if self.ended.note(index, at, life) {
+            // Nobody may be listening.
+            let _ = self.endings.send(Ended::Before { index, at });
+        }
+    }
+
+    /// What has ended, and how long each is remembered yet.
+    pub(super) fn endings_kept(&self) -> Vec<(Fingerprint, Timestamp, Duration)> {
+        self.ended.all()
+    }
+
     /// Takes a session out, unless its life is over: the cache hands out what it has not yet swept.
     fn take(&self, id: &str) -> Option<Session> {
         let kept = self.sessions.remove(id)?;

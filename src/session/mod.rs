@@ -20,7 +20,7 @@ pub use held::{Held, Place, Presented, Session};
 use http::HeaderValue;
 pub use memory::MemoryStore;
 use moka::sync::Cache;
-pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
+pub use redis::{RedisSettings, RedisSettingsError, RedisStore, SharedEndings};
 pub use seal::{Context, KeyRing, SealingKey};
 pub use settings::{CookieSettings, SameSite, Settings, StoreSettings};
 use store::Record;
@@ -74,7 +74,7 @@ impl Sessions {
     pub fn new(settings: Settings) -> Option<Self> {
         let ring = KeyRing::new(&settings.keys)?;
         let lifetime = match &settings.store {
-            StoreSettings::Cookie => OPENED_LIFETIME,
+            StoreSettings::Cookie { .. } => OPENED_LIFETIME,
             StoreSettings::Memory { .. } | StoreSettings::Redis(_) => settings.read_cache,
         };
         let opened = Cache::builder()
@@ -83,7 +83,8 @@ impl Sessions {
             .time_to_live(lifetime)
             .build();
         let store: Arc<dyn SessionStore> = match &settings.store {
-            StoreSettings::Cookie => Arc::new(MemoryStore::new(0)),
+            StoreSettings::Cookie { shared: None } => Arc::new(MemoryStore::new(0)),
+            StoreSettings::Cookie { shared: Some(redis) } => Arc::new(SharedEndings::connect((**redis).clone())),
             StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
             StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
         };
@@ -164,7 +165,7 @@ impl Sessions {
 
     async fn open(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Result<Option<Opened>, StoreError> {
         match &self.settings.store {
-            StoreSettings::Cookie => Ok(self.open_sealed(name, tenant, text, now)),
+            StoreSettings::Cookie { .. } => Ok(self.open_sealed(name, tenant, text, now)),
             StoreSettings::Memory { .. } | StoreSettings::Redis(_) => self.open_stored(name, tenant, text, now).await,
         }
     }
@@ -269,7 +270,7 @@ impl Sessions {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<Vec<HeaderValue>, KeepError> {
-        if matches!(self.settings.store, StoreSettings::Cookie) {
+        if matches!(self.settings.store, StoreSettings::Cookie { .. }) {
             return Ok(self.in_cookies(session, jar, origin, now)?);
         }
         let (name, tenant) = (jar.name(""), self.tenant(origin));

@@ -5,14 +5,18 @@ mod connector;
 mod keys;
 mod line;
 mod listener;
+mod log;
+mod once;
 mod scan;
 mod settings;
+mod shared;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::RedisResult;
 pub use settings::{RedisSettings, RedisSettingsError};
+pub use shared::SharedEndings;
 use tokio::{sync::broadcast, task::AbortHandle};
 
 use self::{
@@ -197,7 +201,7 @@ impl SessionStore for RedisStore {
 
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {
         let key = self.keys.lock(id);
-        Box::pin(async move { self.set_new(&key, holder, life).await })
+        Box::pin(async move { once::set_new(&self.line, &key, holder, life).await })
     }
 
     fn unlock<'a>(&'a self, id: &'a str, holder: &'a str) -> Answer<'a, ()> {
@@ -209,14 +213,12 @@ impl SessionStore for RedisStore {
 
     fn first_use<'a>(&'a self, what: &'a Fingerprint, life: Duration) -> Answer<'a, bool> {
         let key = self.keys.used(what);
-        Box::pin(async move { self.set_new(&key, "", life).await })
+        Box::pin(async move { once::set_new(&self.line, &key, "", life).await })
     }
 
     fn is_used<'a>(&'a self, what: &'a Fingerprint) -> Answer<'a, bool> {
-        Box::pin(self.line.ask(Again::Always, move |mut link| async move {
-            let mut command = redis::cmd("EXISTS");
-            command.arg(self.keys.used(what)).query_async(&mut link).await
-        }))
+        let key = self.keys.used(what);
+        Box::pin(async move { once::is_set(&self.line, &key).await })
     }
 
     fn endings(&self) -> broadcast::Receiver<Ended> {
@@ -225,17 +227,6 @@ impl SessionStore for RedisStore {
 }
 
 impl RedisStore {
-    /// Sets what is not yet set.
-    async fn set_new(&self, key: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        let set = |mut link| async move {
-            let mut command = redis::cmd("SET");
-            command.arg(key).arg(value).arg("NX").arg("PX").arg(millis(life));
-            let set: Option<String> = command.query_async(&mut link).await?;
-            Ok(set.is_some())
-        };
-        self.line.ask(Again::IfUndone, set).await
-    }
-
     /// Takes a session out, and out of its indices.
     async fn take(&self, id: &str, mut link: Link) -> RedisResult<bool> {
         let session = self.keys.session(id);

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod demo;
+pub mod fleet;
 pub mod house;
 pub mod lasting;
 pub mod process;

@@ -5,6 +5,7 @@ mod authenticate;
 mod endpoints;
 mod error;
 mod login;
+mod old_keys;
 mod pages;
 mod provider_logout;
 mod reader;
@@ -91,6 +92,7 @@ impl Gateway {
         let frontchannel = Allowance::over(parts.session.max_lifetime);
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
         let sessions = Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?);
+        old_keys::count(&sessions, clock.clone(), metrics.clone());
         Ok(Self {
             settings: parts.settings,
             streams: Arc::new(Streams::new(sessions.clone(), clock.clone())),

@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 
 use super::{
     marks::Marks,
-    store::{Answer, Ended, Record, Replaced, SessionStore},
+    store::{Answer, Counts, Ended, Record, Replaced, SessionStore},
 };
 use crate::{secret::Fingerprint, time::Timestamp};
 
@@ -220,6 +220,12 @@ impl SessionStore for MemoryStore {
         now(listed
             .map(|(id, kept)| (Box::clone(&id), kept.value.record.label))
             .collect())
+    }
+
+    fn count<'a>(&'a self, is_counted: Counts<'a>) -> Answer<'a, Option<usize>> {
+        let counted = self.sessions.iter();
+        let counted = counted.filter(|(_, kept)| is_counted(&kept.value.record.label));
+        now(Some(counted.count()))
     }
 
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {

@@ -3,6 +3,7 @@
 mod cookie;
 mod ending;
 mod held;
+mod lagging;
 mod marks;
 mod memory;
 mod redis;
@@ -18,6 +19,7 @@ pub use cookie::{CookieJar, TooLarge};
 pub use ending::Whose;
 pub use held::{Held, Place, Presented, Session};
 use http::HeaderValue;
+use lagging::Lagging;
 pub use memory::MemoryStore;
 use moka::sync::Cache;
 pub use redis::{RedisSettings, RedisSettingsError, RedisStore, SharedEndings};
@@ -45,6 +47,8 @@ pub struct Sessions {
     fingerprints: FingerprintKey,
     /// The sessions themselves, or which of those that browsers hold have ended.
     store: Arc<dyn SessionStore>,
+    /// Which of the sessions that browsers hold are sealed with an old key, as far as anybody can tell.
+    lagging: Option<Lagging>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,7 +92,10 @@ impl Sessions {
             StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
             StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
         };
+        let in_browsers = matches!(settings.store, StoreSettings::Cookie { .. });
+        let lagging = (in_browsers && ring.has_old_keys()).then(|| Lagging::within(settings.idle_timeout));
         Some(Self {
+            lagging,
             index_keys: ring.index_keys(),
             settings,
             ring,
@@ -146,6 +153,9 @@ impl Sessions {
         if self.ends_at(session) <= now || self.was_ended(session, place).await? {
             return Ok(None);
         }
+        if let Some(lagging) = self.lagging.as_ref().filter(|_| by_old_key) {
+            lagging.came(&session.id, now);
+        }
         let stale = by_old_key || now.since(session.seen_at) >= self.restamp_after();
         Ok(Some(Presented { held, stale }))
     }
@@ -172,13 +182,17 @@ impl Sessions {
 
     fn open_sealed(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Option<Opened> {
         let opened = self.ring.open(context(name, tenant), text)?;
+        let session = Arc::new(stored::read(&opened.plaintext)?);
+        if let Some(lagging) = self.lagging.as_ref().filter(|_| opened.old_key.is_none()) {
+            lagging.moved_on(&session.id);
+        }
         let held = Held {
-            session: Arc::new(stored::read(&opened.plaintext)?),
+            session,
             place: Place::Browser,
         };
         Some(Opened {
             held: held.into(),
-            by_old_key: opened.by_old_key,
+            by_old_key: opened.old_key.is_some(),
             opened_at: now,
             bytes: weight(text.len()),
         })
@@ -194,10 +208,13 @@ impl Sessions {
         let Some(ticket) = Ticket::open(&self.ring, name, tenant, text) else {
             return Ok(None);
         };
-        let found = self.current(&ticket, tenant).await?;
+        let Some(record) = self.store.read(&ticket.id).await? else {
+            return Ok(None);
+        };
+        let found = held_in(&record, &ticket, tenant);
         Ok(found.map(|(session, place)| Opened {
             held: Held { session, place }.into(),
-            by_old_key: ticket.by_old_key,
+            by_old_key: ticket.old_key.is_some() || Label::needs_old_key(&self.ring, &record.label),
             opened_at: now,
             // They are kept for a second, so their number is bounded by what can be read in one.
             bytes: 1,
@@ -206,18 +223,8 @@ impl Sessions {
 
     /// The session as it is in the store by now.
     pub async fn current(&self, ticket: &Ticket, tenant: &str) -> Result<Option<(Arc<Session>, Place)>, StoreError> {
-        let Some(record) = self.store.read(&ticket.id).await? else {
-            return Ok(None);
-        };
-        let Some(session) = ticket.read(&record, tenant) else {
-            return Ok(None);
-        };
-        let place = Place::Store {
-            ticket: ticket.clone(),
-            version: record.version,
-            tenant: tenant.into(),
-        };
-        Ok(Some((Arc::new(session), place)))
+        let record = self.store.read(&ticket.id).await?;
+        Ok(record.and_then(|record| held_in(&record, ticket, tenant)))
     }
 
     /// Takes the one right to refresh a session, unless another replica has it.
@@ -305,10 +312,12 @@ impl Sessions {
                 tenant,
             } => {
                 // Who was faster has seen the same browser.
-                if let Err(error) = self.replace(ticket, *version, &session.seen(now), tenant, now).await {
+                let replaced = self.replace(ticket, *version, &session.seen(now), tenant, now).await;
+                if let Err(error) = &replaced {
                     tracing::warn!(%error, "a session was not noted as seen");
                 }
-                if !ticket.by_old_key {
+                // The browser gets a ticket under another key only when the label says that it may have one.
+                if ticket.old_key.is_none() || !matches!(replaced, Ok(Replaced::Done)) {
                     return Ok(Vec::new());
                 }
                 let sealed = ticket.seal(&self.ring, &jar.name(""), tenant).unwrap_or_default();
@@ -424,6 +433,24 @@ impl Sessions {
         self.store.endings()
     }
 
+    /// Whether the first key has replaced another.
+    pub fn has_old_keys(&self) -> bool {
+        self.ring.has_old_keys()
+    }
+
+    /// How many sessions end when the old keys are taken out; `None` when nobody can tell.
+    ///
+    /// Of those that browsers hold only who came counts; when nobody can have stayed away for so long, 0 means nobody.
+    pub async fn on_old_keys(&self, now: Timestamp) -> Result<Option<usize>, StoreError> {
+        if !self.has_old_keys() {
+            return Ok(Some(0));
+        }
+        match &self.lagging {
+            Some(lagging) => Ok(lagging.count(now)),
+            None => self.store.count(&|label| Label::needs_old_key(&self.ring, label)).await,
+        }
+    }
+
     /// When the session ends as far as anybody knows by now; `None` when it has ended.
     ///
     /// # Errors
@@ -457,6 +484,16 @@ impl Sessions {
             .checked_div(10)
             .map_or(LONGEST, |tenth| tenth.min(LONGEST))
     }
+}
+
+fn held_in(record: &Record, ticket: &Ticket, tenant: &str) -> Option<(Arc<Session>, Place)> {
+    let session = ticket.read(record, tenant)?;
+    let place = Place::Store {
+        ticket: ticket.clone(),
+        version: record.version,
+        tenant: tenant.into(),
+    };
+    Some((Arc::new(session), place))
 }
 
 /// Parsed claims take about three times their text.

@@ -53,6 +53,9 @@ pub enum StoreError {
 /// An answer that has to be waited for.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// Whether a session of this label is counted.
+pub type Counts<'a> = &'a (dyn Fn(&[u8]) -> bool + Send + Sync);
+
 /// A place for sessions; every implementation passes the same tests.
 ///
 /// A `life` is how long something is kept at most. All sessions of a replica are in one store.
@@ -81,6 +84,9 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
 
     /// Some sessions and their labels, at most `limit`.
     fn list(&self, limit: usize) -> Answer<'_, Vec<(Box<str>, Bytes)>>;
+
+    /// How many sessions have a label that is counted; `None` when there are too many to look at all.
+    fn count<'a>(&'a self, is_counted: Counts<'a>) -> Answer<'a, Option<usize>>;
 
     /// Takes the one right to refresh a session for so long, unless somebody else has it.
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool>;

@@ -13,6 +13,7 @@ mod floor_plan;
 mod forwarding;
 mod hostile;
 mod keeping;
+mod keys;
 mod login;
 mod logout;
 mod operating;

@@ -76,6 +76,7 @@ pub(crate) async fn keeps_the_contract(replicas: Replicas) {
     all_sessions_of_an_index_end_together(&replicas).await;
     what_ended_before_is_remembered(&replicas).await;
     sessions_are_listed_up_to_a_limit(&replicas).await;
+    sessions_are_counted_by_their_labels(&replicas).await;
     a_lock_has_one_holder(&replicas).await;
     a_first_use_is_first_once(&replicas).await;
     tokio::join!(
@@ -179,6 +180,31 @@ async fn sessions_are_listed_up_to_a_limit(Replicas { here, there }: &Replicas) 
     }
     assert_eq!(there.list(2).await.unwrap().len(), 2);
     assert_eq!(there.list(0).await.unwrap().len(), 0);
+}
+
+async fn sessions_are_counted_by_their_labels(Replicas { here, there }: &Replicas) {
+    let (first, second) = (record(101), record(102));
+    let is_first = |label: &[u8]| *label == *first.label;
+    assert_eq!(there.count(&is_first).await.unwrap(), Some(0));
+    // More than are looked at in one step.
+    let ids: Vec<String> = (0..1_100).map(|_| new_id()).collect();
+    for (number, id) in ids.iter().enumerate() {
+        let record = if number < 1_000 { &first } else { &second };
+        here.create(id, record.clone(), &[], LIFE).await.unwrap();
+    }
+    assert_eq!(there.count(&is_first).await.unwrap(), Some(1_000));
+    assert_eq!(
+        there.count(&|label: &[u8]| *label == *second.label).await.unwrap(),
+        Some(100)
+    );
+    here.end(&ids[0]).await.unwrap();
+    let changed = here.replace(&ids[1], first.version, second.clone(), LIFE).await;
+    assert_eq!(changed.unwrap(), Replaced::Done);
+    assert_eq!(there.count(&is_first).await.unwrap(), Some(998));
+    for id in &ids {
+        here.end(id).await.unwrap();
+    }
+    assert_eq!(there.count(&|_: &[u8]| false).await.unwrap(), Some(0));
 }
 
 async fn a_lock_has_one_holder(Replicas { here, there }: &Replicas) {

@@ -24,7 +24,7 @@ use self::{
     keys::Keys,
     line::{Again, Line},
 };
-use super::store::{Answer, Ended, Record, Replaced, SessionStore, StoreError};
+use super::store::{Answer, Counts, Ended, Record, Replaced, SessionStore, StoreError};
 use crate::{secret::Fingerprint, time::Timestamp};
 
 /// A store that all replicas share; needs Redis 6 or Valkey.
@@ -43,6 +43,8 @@ const ENDINGS: usize = 1_024;
 const BATCH: isize = 500;
 /// A list is for a person who waits.
 const LIST_TIMEOUTS: u32 = 20;
+/// Nobody waits for one step of counting.
+const STEP_TIMEOUTS: u32 = 4;
 
 impl RedisStore {
     /// A store that connects when it is first needed, so that a gateway can start before its Redis.
@@ -197,6 +199,16 @@ impl SessionStore for RedisStore {
         Box::pin(self.line.ask_patiently(patience, Again::Always, move |link| {
             scan::list(self.line.connector(), &self.keys, limit, link)
         }))
+    }
+
+    fn count<'a>(&'a self, is_counted: Counts<'a>) -> Answer<'a, Option<usize>> {
+        let step = self.timeout.saturating_mul(STEP_TIMEOUTS);
+        Box::pin(async move {
+            let patience = self.timeout.saturating_mul(LIST_TIMEOUTS);
+            let nodes = |link| scan::nodes(self.line.connector(), link);
+            let nodes = self.line.ask_patiently(patience, Again::Always, nodes).await?;
+            scan::count(&self.keys, nodes, step, is_counted).await
+        })
     }
 
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {

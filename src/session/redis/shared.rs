@@ -29,7 +29,7 @@ use crate::{
     secret::Fingerprint,
     session::{
         memory::MemoryStore,
-        store::{Answer, Ended, Record, Replaced, SessionStore, StoreError},
+        store::{Answer, Counts, Ended, Record, Replaced, SessionStore, StoreError},
     },
     time::Timestamp,
 };
@@ -294,6 +294,10 @@ impl SessionStore for SharedEndings {
 
     fn list(&self, limit: usize) -> Answer<'_, Vec<(Box<str>, Bytes)>> {
         self.here.list(limit)
+    }
+
+    fn count<'a>(&'a self, is_counted: Counts<'a>) -> Answer<'a, Option<usize>> {
+        self.here.count(is_counted)
     }
 
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {

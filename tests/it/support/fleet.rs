@@ -13,7 +13,7 @@ use vestibule::{
     cli::run,
     config::{self, Surroundings},
     demo::authorization_server::{AccessTokenKind, AuthorizationServer, Client, Gone, User},
-    secret::Secret,
+    secret::{Secret, random_text},
     server::Running,
     session::SealingKey,
     time::{Clock, ManualClock},
@@ -39,7 +39,9 @@ pub struct Fleet {
     pub public: SocketAddr,
     upstream: EchoUpstream,
     streams: SocketAddr,
-    key: SealingKey,
+    /// Of replicas that have yet to start, as is `store`.
+    pub keys: Vec<SealingKey>,
+    pub store: &'static str,
     directory: tempfile::TempDir,
 }
 
@@ -48,7 +50,7 @@ pub struct Replica {
     pub address: SocketAddr,
     pub relay: Relay,
     public: SocketAddr,
-    _gateway: Running,
+    gateway: Running,
 }
 
 impl Fleet {
@@ -83,7 +85,8 @@ impl Fleet {
             public,
             upstream: EchoUpstream::start().await,
             streams,
-            key: SealingKey::random(),
+            keys: vec![SealingKey::random()],
+            store: "cookie",
             directory: tempfile::tempdir().unwrap(),
         }
     }
@@ -110,9 +113,12 @@ impl Fleet {
             format!("{}.url", relay.port),
             &format!("redis://127.0.0.1:{}", relay.port),
         );
-        let key = file("session.key".into(), self.key.to_text().expose());
+        let key = |key: &SealingKey| file(random_text::<8>(), key.to_text().expose());
+        let keys: Vec<_> = self.keys.iter().map(key).collect();
         let secret = file("secret".into(), "s3cret");
-        let Self { public, streams, .. } = self;
+        let Self {
+            public, streams, store, ..
+        } = self;
         let text = format!(
             r#"
 version = 1
@@ -122,8 +128,8 @@ server.drain_delay = "0s"
 admin.listen = "127.0.0.1:0"
 
 [session]
-store = "cookie"
-key_files = [{key:?}]
+store = "{store}"
+key_files = {keys:?}
 redis = {{ url_file = {url:?} }}
 
 [provider.corp]
@@ -159,7 +165,7 @@ auth = ["public"]
             address,
             relay,
             public: self.public,
-            _gateway: run::open(settings, self.clock.clone()).unwrap(),
+            gateway: run::open(settings, self.clock.clone()).unwrap(),
         }
     }
 
@@ -224,6 +230,15 @@ impl Replica {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What `/metrics` says after this name.
+    pub async fn metric(&self, name: &str) -> String {
+        let admin = self.gateway.admin_address().unwrap();
+        let page = client().get(format!("http://{admin}/metrics")).send().await.unwrap();
+        let text = page.text().await.unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
     }
 
     async fn ask(&self, request: RequestBuilder) -> Response {

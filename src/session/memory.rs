@@ -97,7 +97,7 @@ impl MemoryStore {
 
 impl MemoryStore {
     /// Makes a session findable for so long at least.
-    fn index(&self, id: &str, indices: &[Fingerprint], life: Duration) {
+    fn make_findable(&self, id: &str, indices: &[Fingerprint], life: Duration) {
         for index in indices {
             self.indices.entry(*index).and_compute_with(|entry| {
                 let kept = entry.map_or_else(|| Kept::new(Arc::default(), life), Entry::into_value);
@@ -149,7 +149,7 @@ fn now<T: Send + 'static>(value: T) -> Answer<'static, T> {
 
 impl SessionStore for MemoryStore {
     fn create<'a>(&'a self, id: &'a str, record: Record, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, ()> {
-        self.index(id, indices, life);
+        self.make_findable(id, indices, life);
         let value = Session {
             record,
             indices: indices.into(),
@@ -173,11 +173,25 @@ impl SessionStore for MemoryStore {
             Some(entry) => {
                 replaced = Replaced::Done;
                 let indices = entry.into_value().value.indices;
-                self.index(id, &indices, life);
+                self.make_findable(id, &indices, life);
                 Op::Put(Kept::new(Session { record, indices }, life))
             }
         });
         now(replaced)
+    }
+
+    fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, bool> {
+        let mut is_there = false;
+        self.sessions.entry(id.into()).and_compute_with(|entry| {
+            let Some(mut kept) = entry.map(Entry::into_value) else {
+                return Op::Nop;
+            };
+            is_there = true;
+            self.make_findable(id, indices, life);
+            kept.value.indices = indices.into();
+            Op::Put(Kept::new(kept.value.clone(), kept.left()))
+        });
+        now(is_there)
     }
 
     fn end<'a>(&'a self, id: &'a str) -> Answer<'a, bool> {

@@ -311,8 +311,7 @@ impl Sessions {
                 version,
                 tenant,
             } => {
-                // Who was faster has seen the same browser.
-                let replaced = self.replace(ticket, *version, &session.seen(now), tenant, now).await;
+                let replaced = self.note_seen(&session.seen(now), ticket, *version, tenant, now).await;
                 if let Err(error) = &replaced {
                     tracing::warn!(%error, "a session was not noted as seen");
                 }
@@ -324,6 +323,23 @@ impl Sessions {
                 Ok(jar.set_split(&sealed, self.last_moment(session).since(now))?)
             }
         }
+    }
+
+    /// Who was faster has seen the same browser.
+    async fn note_seen(
+        &self,
+        session: &Session,
+        ticket: &Ticket,
+        version: u64,
+        tenant: &str,
+        now: Timestamp,
+    ) -> Result<Replaced, StoreError> {
+        if ticket.old_key.is_some() {
+            // Before it is taken to the first key: it must be found when the old one is gone.
+            let life = self.ends_at(session).since(now);
+            self.store.index(&ticket.id, self.indices(session), life).await?;
+        }
+        self.replace(ticket, version, session, tenant, now).await
     }
 
     /// Ends the session that the browser's cookies lead to; deleting them is the caller's.
@@ -407,19 +423,20 @@ impl Sessions {
         session.indices(|| self.new_indices(session))
     }
 
+    /// Under every key of the ring: what ended while another key was the first has ended.
     fn new_indices(&self, session: &Session) -> Box<[Fingerprint]> {
-        let Some(key) = self.index_keys.first() else {
-            return Box::default();
-        };
-        let of = |parts: &[&str]| key.of(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>());
         let (issuer, subject) = (session.login.issuer.as_str(), session.login.subject.as_str());
-        let sid = session.login.claims.text("sid").map(|sid| of(&["sid", issuer, sid]));
-        let always = [
-            of(&["issuer", issuer]),
-            of(&["subject", issuer, subject]),
-            of(&["session", &session.id]),
-        ];
-        always.into_iter().chain(sid).collect()
+        let sid = session.login.claims.text("sid");
+        let of_key = |key: &FingerprintKey| {
+            let of = |parts: &[&str]| key.of(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>());
+            let always = [
+                of(&["issuer", issuer]),
+                of(&["subject", issuer, subject]),
+                of(&["session", &session.id]),
+            ];
+            always.into_iter().chain(sid.map(|sid| of(&["sid", issuer, sid])))
+        };
+        self.index_keys.iter().flat_map(of_key).collect()
     }
 
     /// The same index under every key of the ring: each replica finds it under the key that it has first.

@@ -68,6 +68,9 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// Replaces a session that is still at the version that was `seen`.
     fn replace<'a>(&'a self, id: &'a str, seen: u64, record: Record, life: Duration) -> Answer<'a, Replaced>;
 
+    /// Makes a session findable for so long under these indices, in place of those before; says whether there is one.
+    fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, bool>;
+
     /// Ends a session everywhere; says whether there was one.
     fn end<'a>(&'a self, id: &'a str) -> Answer<'a, bool>;
 

@@ -457,3 +457,26 @@ async fn sessions_in_cookies_are_counted_as_they_come() {
         "nobody is logged out"
     );
 }
+
+#[tokio::test]
+async fn what_ended_before_a_new_key_came_stays_ended() {
+    let (old, new) = (SealingKey::random(), SealingKey::random());
+    let first = rotated(&Sessions::new(settings()).unwrap(), &[&old]);
+    let (issuer, ann) = (Issuer::new("https://id.example.com"), Subject::new("ann").unwrap());
+    let phone = logged_in(&first, "s1", NOW).await;
+    first.end_of(&issuer, Whose::Subject(&ann), NOW, NOW).await.unwrap();
+    assert!(!is_there(&rotated(&first, &[&new, &old]), &phone, NOW).await);
+}
+
+#[tokio::test]
+async fn a_session_that_moved_to_a_new_key_is_found_when_the_old_one_is_gone() {
+    let (old, new) = (SealingKey::random(), SealingKey::random());
+    let first = rotated(&Sessions::new(unread()).unwrap(), &[&old]);
+    let (issuer, ann) = (Issuer::new("https://id.example.com"), Subject::new("ann").unwrap());
+    let phone = logged_in(&first, "s1", NOW).await;
+    let phone = seen(&rotated(&first, &[&new, &old]), &phone, NOW).await;
+    let alone = rotated(&first, &[&new]);
+    assert!(is_there(&alone, &phone, NOW).await);
+    assert_eq!(alone.end_of(&issuer, Whose::Subject(&ann), NOW, NOW).await.unwrap(), 1);
+    assert!(!is_there(&alone, &phone, NOW).await);
+}

@@ -74,6 +74,7 @@ pub(crate) async fn keeps_the_contract(replicas: Replicas) {
     of_two_changes_at_once_one_is_done(&replicas).await;
     an_ended_session_is_gone_everywhere(&replicas).await;
     all_sessions_of_an_index_end_together(&replicas).await;
+    a_session_is_found_under_its_newest_indices(&replicas).await;
     what_ended_before_is_remembered(&replicas).await;
     sessions_are_listed_up_to_a_limit(&replicas).await;
     sessions_are_counted_by_their_labels(&replicas).await;
@@ -151,6 +152,19 @@ async fn all_sessions_of_an_index_end_together(Replicas { here, there }: &Replic
     assert_eq!(here.read(&spared).await.unwrap(), Some(record(1)));
     hears(&mut heard, &Ended::Before { index: person, at }).await;
     assert_eq!(here.end_all(&person, at, LIFE).await.unwrap(), 0);
+}
+
+async fn a_session_is_found_under_its_newest_indices(Replicas { here, there }: &Replicas) {
+    let (id, old, new) = (new_id(), new_index(), new_index());
+    assert!(!here.index(&id, &[new], LIFE).await.unwrap());
+    here.create(&id, record(1), &[old], SHORT).await.unwrap();
+    assert!(there.index(&id, &[new], SHORT).await.unwrap());
+    // It is found as long as it lives, which may now be longer.
+    assert_eq!(here.replace(&id, 1, record(2), LIFE).await.unwrap(), Replaced::Done);
+    tokio::time::sleep(SHORT).await;
+    assert_eq!(there.read(&id).await.unwrap(), Some(record(2)));
+    assert_eq!(there.end_all(&new, Timestamp::from_unix(1), LIFE).await.unwrap(), 1);
+    assert_eq!(here.read(&id).await.unwrap(), None);
 }
 
 async fn what_ended_before_is_remembered(Replicas { here, there }: &Replicas) {

@@ -112,6 +112,15 @@ pub(super) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Replaces the indices of a session: 1 when there is one.
+pub(super) static REINDEX: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+          redis.call('HSET', KEYS[1], 'i', ARGV[1])
+          return 1",
+    )
+});
+
 /// Takes a session out and returns its indices.
 pub(super) static END: LazyLock<Script> = LazyLock::new(|| {
     Script::new(

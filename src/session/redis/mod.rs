@@ -82,7 +82,7 @@ impl SessionStore for RedisStore {
                 // Found before it is there: a session that could not be found could not be ended.
                 index(keys, id, indices.iter().copied(), life, &mut link).await?;
                 let session = keys.session(id);
-                let indices: Vec<u8> = indices.iter().flat_map(Fingerprint::as_bytes).copied().collect();
+                let indices = together(indices);
                 let mut steps = redis::pipe();
                 steps.atomic().cmd("DEL").arg(&session).ignore();
                 steps
@@ -135,6 +135,19 @@ impl SessionStore for RedisStore {
                     _ => Replaced::Done,
                 })
             }
+        }))
+    }
+
+    fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, bool> {
+        Box::pin(self.line.ask(Again::Always, move |mut link| async move {
+            let session = self.keys.session(id);
+            let is_there: bool = redis::cmd("EXISTS").arg(&session).query_async(&mut link).await?;
+            if !is_there {
+                return Ok(false);
+            }
+            index(&self.keys, id, indices.iter().copied(), life, &mut link).await?;
+            let mut script = keys::REINDEX.key(session);
+            script.arg(together(indices)).invoke_async(&mut link).await
         }))
     }
 
@@ -309,6 +322,10 @@ fn record([version, sealed, label]: [Option<Bytes>; 3]) -> Option<Record> {
         sealed: sealed?,
         label: label?,
     })
+}
+
+fn together(indices: &[Fingerprint]) -> Vec<u8> {
+    indices.iter().flat_map(Fingerprint::as_bytes).copied().collect()
 }
 
 fn fingerprints(indices: &[u8]) -> impl Iterator<Item = Fingerprint> {

@@ -262,6 +262,10 @@ impl SessionStore for SharedEndings {
         self.here.replace(id, seen, record, life)
     }
 
+    fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, bool> {
+        self.here.index(id, indices, life)
+    }
+
     fn end<'a>(&'a self, id: &'a str) -> Answer<'a, bool> {
         self.here.end(id)
     }

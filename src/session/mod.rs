@@ -135,14 +135,14 @@ impl Sessions {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<Option<Presented>, StoreError> {
-        let Some(text) = jar.joined() else { return Ok(None) };
-        let (name, tenant) = (jar.name(""), self.tenant(origin));
-        let fingerprint = self.fingerprint(&name, &tenant, &text);
+        let Some(parts) = jar.parts() else { return Ok(None) };
+        let fingerprint = self.fingerprint(origin, &parts);
         let fresh = |opened: &Opened| self.is_fresh(opened, now);
         let opened = match self.opened.get(&fingerprint).filter(fresh) {
             Some(opened) => opened,
             None => {
-                let opened = self.open(&name, &tenant, &text, now).await?;
+                let (name, tenant) = (jar.name(""), self.tenant(origin));
+                let opened = self.open(&name, &tenant, &cookie::joined(parts), now).await?;
                 let Some(opened) = opened else { return Ok(None) };
                 self.opened.insert(fingerprint, opened.clone());
                 opened
@@ -168,9 +168,21 @@ impl Sessions {
         }
     }
 
-    fn fingerprint(&self, name: &str, tenant: &str, text: &str) -> Fingerprint {
-        self.fingerprints
-            .of(&[name.as_bytes(), tenant.as_bytes(), text.as_bytes()])
+    /// Of a value and all that it is bound to: with the settings, the origin makes the name of the cookie and its tenant.
+    fn fingerprint(&self, origin: &Origin, [first, second, third]: &[&str; 3]) -> Fingerprint {
+        let (host, port) = match &self.settings.cookie.domain {
+            Some(_) => ("", None),
+            None => (&*origin.host, origin.port),
+        };
+        let port = port.map(u16::to_be_bytes);
+        self.fingerprints.of(&[
+            origin.scheme.as_str().as_bytes(),
+            host.as_bytes(),
+            port.as_ref().map_or(&[], |port| port.as_slice()),
+            first.as_bytes(),
+            second.as_bytes(),
+            third.as_bytes(),
+        ])
     }
 
     async fn open(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Result<Option<Opened>, StoreError> {
@@ -353,9 +365,8 @@ impl Sessions {
             return Ok(None);
         };
         self.end_at(&held.session, &held.place, now).await?;
-        if let Some(text) = jar.joined() {
-            self.opened
-                .invalidate(&self.fingerprint(&jar.name(""), &self.tenant(origin), &text));
+        if let Some(parts) = jar.parts() {
+            self.opened.invalidate(&self.fingerprint(origin, &parts));
         }
         Ok(Some(held.session.clone()))
     }

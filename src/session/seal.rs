@@ -143,7 +143,7 @@ impl KeyRing {
 
     /// Whether this key only opens; one that the ring does not have is none of its keys.
     pub(super) fn is_old(&self, id: KeyId) -> bool {
-        self.0.iter().skip(1).any(|key| key.id == id)
+        self.0.iter().position(|key| key.id == id).is_some_and(|at| at > 0)
     }
 }
 
@@ -263,6 +263,7 @@ mod tests {
         assert_eq!(KeyId::from_text(id.to_text().as_bytes()), Some(id));
         assert!(ring(&[&new, &old]).is_old(id));
         assert!(!ring(&[&old, &new]).is_old(id) && !ring(&[&new]).is_old(id));
+        assert!(!ring(&[&old, &old]).is_old(id), "named twice it is the first still");
         assert_eq!(KeyId::of_sealed(b"AAAAAAAAAAAA"), None);
     }
 

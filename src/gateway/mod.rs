@@ -6,6 +6,7 @@ mod endpoints;
 mod error;
 mod limits;
 mod login;
+mod old_keys;
 mod pages;
 mod provider_logout;
 mod reader;
@@ -94,6 +95,7 @@ impl Gateway {
         let frontchannel = Allowance::over(parts.session.max_lifetime);
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
         let sessions = Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?);
+        old_keys::count(&sessions, clock.clone(), metrics.clone());
         Ok(Self {
             limits: Limits::new(&parts.settings.per_minute, &clock, &metrics),
             settings: parts.settings,

@@ -16,7 +16,8 @@ use tokio::{sync::broadcast, task::yield_now};
 
 use super::{
     index::{ENTRY_BYTES, Index},
-    store::{Answer, Ended, Listing, Record, Replaced, SessionStore},
+    marks::Marks,
+    store::{Answer, Counts, Ended, Listing, Record, Replaced, SessionStore},
 };
 use crate::{secret::Fingerprint, time::Timestamp};
 
@@ -25,7 +26,7 @@ use crate::{secret::Fingerprint, time::Timestamp};
 pub struct MemoryStore {
     sessions: Cache<Arc<str>, Kept<Session>>,
     index: Arc<Index>,
-    ended: Cache<Fingerprint, Kept<Timestamp>>,
+    ended: Marks,
     locks: Cache<Box<str>, Kept<Box<str>>>,
     used: Cache<Fingerprint, Kept<()>>,
     endings: broadcast::Sender<Ended>,
@@ -72,6 +73,7 @@ impl<K, V> Expiry<K, Kept<V>> for ByLife {
 }
 
 const MAX_MARKERS: u64 = 100_000;
+const MAX_ENDINGS: usize = 100_000;
 const MAX_LOCKS: u64 = 10_000;
 /// Endings that a listener may be behind.
 const ENDINGS: usize = 1_024;
@@ -85,11 +87,24 @@ impl MemoryStore {
         Self {
             sessions: sessions(max_bytes, index.clone()),
             index,
-            ended: lasting(MAX_MARKERS).build(),
+            ended: Marks::new(MAX_ENDINGS),
             locks: lasting(MAX_LOCKS).build(),
             used: lasting(MAX_MARKERS).build(),
             endings: broadcast::channel(ENDINGS).0,
         }
+    }
+
+    /// Notes what another replica ended, and tells of it unless it is known.
+    pub(super) fn hear(&self, index: Fingerprint, at: Timestamp, life: Duration) {
+        if self.ended.note(index, at, life) {
+            // Nobody may be listening.
+            let _ = self.endings.send(Ended::Before { index, at });
+        }
+    }
+
+    /// What has ended, and how long each is remembered yet.
+    pub(super) fn endings_kept(&self) -> Vec<(Fingerprint, Timestamp, Duration)> {
+        self.ended.all()
     }
 
     /// Takes a session out, unless its life is over: the cache hands out what it has not yet swept.
@@ -171,6 +186,22 @@ impl SessionStore for MemoryStore {
         now(replaced)
     }
 
+    fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], _: Duration) -> Answer<'a, bool> {
+        let mut is_there = false;
+        self.sessions.entry(id.into()).and_compute_with(|entry| {
+            let Some(entry) = entry else { return Op::Nop };
+            is_there = true;
+            let id = entry.key().clone();
+            let mut kept = entry.into_value();
+            self.index.insert(&id, indices);
+            let gone = kept.value.indices.iter().filter(|index| !indices.contains(index));
+            self.index.remove(&id, &gone.copied().collect::<Vec<_>>());
+            kept.value.indices = indices.into();
+            Op::Put(Kept::new(kept.value.clone(), kept.left()))
+        });
+        now(is_there)
+    }
+
     fn end<'a>(&'a self, id: &'a str) -> Answer<'a, bool> {
         let was_there = self.take(id);
         // Nobody may be listening.
@@ -179,11 +210,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn end_all<'a>(&'a self, index: &'a Fingerprint, at: Timestamp, life: Duration) -> Answer<'a, usize> {
-        self.ended.entry(*index).and_upsert_with(|entry| {
-            // Whoever ends less than somebody did before brings nothing back.
-            let value = entry.map_or(at, |entry| entry.into_value().value.max(at));
-            Kept::new(value, life)
-        });
+        self.ended.note(*index, at, life);
         Box::pin(async move {
             let mut found: usize = 0;
             let mut last: Arc<str> = "".into();
@@ -205,10 +232,11 @@ impl SessionStore for MemoryStore {
     }
 
     fn ended_at<'a>(&'a self, indices: &'a [Fingerprint]) -> Answer<'a, Option<Timestamp>> {
-        now(indices
-            .iter()
-            .filter_map(|index| Some(self.ended.get(index)?.value))
-            .max())
+        now(self.ended.ended_at(indices))
+    }
+
+    fn none_ended(&self, indices: &[Fingerprint]) -> bool {
+        self.ended.none_of(indices)
     }
 
     fn list(&self, limit: usize) -> Answer<'_, Listing> {
@@ -219,6 +247,12 @@ impl SessionStore for MemoryStore {
             .collect();
         let complete = sessions.next().is_none();
         now(Listing { found, complete })
+    }
+
+    fn count<'a>(&'a self, is_counted: Counts<'a>) -> Answer<'a, Option<usize>> {
+        let counted = self.sessions.iter();
+        let counted = counted.filter(|(_, kept)| is_counted(&kept.value.record.label));
+        now(Some(counted.count()))
     }
 
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {
@@ -375,7 +409,6 @@ mod tests {
             let [_, subject, ..] = indices.of(number);
             store.end_all(&subject, NOW, LIFE).await.unwrap();
         }
-        store.ended.run_pending_tasks();
         let [_, subject, ..] = indices.of(100_099);
         assert_eq!(store.ended_at(&[subject]).await.unwrap(), Some(NOW));
     }

@@ -23,22 +23,30 @@ pub struct Settings {
 }
 
 /// Where sessions are kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub enum StoreSettings {
     /// In the browser, sealed.
-    #[default]
-    Cookie,
+    Cookie {
+        /// What replicas tell each other through of sessions that have ended; absent: each knows its own.
+        shared: Option<Box<RedisSettings>>,
+    },
     /// In this process.
     Memory { max_bytes: u64 },
     /// In Redis, shared by several gateways.
     Redis(Box<RedisSettings>),
 }
 
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self::Cookie { shared: None }
+    }
+}
+
 impl StoreSettings {
     /// Whether only the browsers have the sessions.
     pub fn is_cookie(&self) -> bool {
         match self {
-            Self::Cookie => true,
+            Self::Cookie { .. } => true,
             Self::Memory { .. } | Self::Redis(_) => false,
         }
     }

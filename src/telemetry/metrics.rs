@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use prometheus_client::{
@@ -33,6 +33,7 @@ pub struct Metrics {
     rate_limited: Family<LimitLabels, Counter>,
     connections: Gauge,
     panics: Counter,
+    sessions_on_old_key: Gauge<f64, AtomicU64>,
 }
 
 /// The numbers of one route.
@@ -99,6 +100,7 @@ impl Metrics {
             rate_limited: Family::default(),
             connections: Gauge::default(),
             panics: Counter::default(),
+            sessions_on_old_key: Gauge::default(),
         };
         metrics.register(durations, upstream_durations);
         let insecure: Gauge = Gauge::default();
@@ -136,6 +138,8 @@ impl Metrics {
         registry.register("rate_limited", "Requests that came too often from one address", limited);
         registry.register("connections", "Open connections of clients", self.connections.clone());
         registry.register("panics", "Requests that a bug ended", self.panics.clone());
+        let help = "Sessions that end when the old keys are taken out of key_files; NaN while nobody can tell";
+        registry.register("sessions_on_old_key", help, self.sessions_on_old_key.clone());
     }
 
     /// Everything, for `/metrics`.
@@ -192,6 +196,12 @@ impl Metrics {
     pub fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())
+    }
+
+    /// Notes how many sessions need an old key; `None` when nobody can tell.
+    pub fn sessions_on_old_key(&self, count: Option<usize>) {
+        let count = count.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        self.sessions_on_old_key.set(count.map_or(f64::NAN, f64::from));
     }
 
     /// Counts a request that a bug ended.
@@ -311,11 +321,20 @@ mod tests {
             "vestibule_rate_limited_total{kind=\"login\"} 1\n",
             "vestibule_connections 1\n",
             "vestibule_panics_total 1\n",
+            "vestibule_sessions_on_old_key 0.0\n",
             concat!("vestibule_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"),
         ] {
             assert!(text.contains(line), "{text}\nlacks {line}");
         }
         assert!(text.ends_with("# EOF\n"));
+        for (count, shown) in [(Some(3), "3.0"), (None, "NaN")] {
+            metrics.sessions_on_old_key(count);
+            assert!(
+                metrics
+                    .encode()
+                    .contains(&format!("vestibule_sessions_on_old_key {shown}\n"))
+            );
+        }
         drop(connection);
         assert!(metrics.encode().contains("vestibule_connections 0\n"));
     }

@@ -11,6 +11,7 @@ use crate::{
     identity::ProviderId,
     policy::{Access, Admission},
     secret::random_text,
+    session::StoreSettings,
 };
 
 const NOW: Timestamp = Timestamp::from_unix(1_800_000_000); // 2027-01-15
@@ -144,6 +145,25 @@ fn session_keys_come_from_files_in_their_order() {
     let problems = Folder::new().with("a", "short").with("b", "").parse(&text).unwrap_err();
     assert!(problems.iter().all(|problem| problem.message.contains("holds no s")));
     assert_eq!(problems.iter().count(), 2);
+}
+
+#[test]
+fn a_redis_beside_cookies_is_for_their_endings_and_beside_memory_for_nothing() {
+    let folder = Folder::new().with("redis.url", "redis://cache.example");
+    let kept_in = |store: &str| {
+        let redis = "redis = { url_file = \"redis.url\" }";
+        folder.parse(&format!("[session]\nstore = \"{store}\"\n{redis}\n{PROVIDER}{ROUTE}"))
+    };
+    let store = kept_in("cookie").unwrap().session.store;
+    assert!(matches!(store, StoreSettings::Cookie { shared: Some(_) }), "{store:?}");
+    let alone = read(&format!("{PROVIDER}{ROUTE}")).unwrap().session.store;
+    assert!(matches!(alone, StoreSettings::Cookie { shared: None }), "{alone:?}");
+    let problems = kept_in("memory").unwrap_err();
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.message.contains("[session.redis] means nothing"))
+    );
 }
 
 #[test]

@@ -5,14 +5,18 @@ mod connector;
 mod keys;
 mod line;
 mod listener;
+mod log;
+mod once;
 mod scan;
 mod settings;
+mod shared;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::RedisResult;
 pub use settings::{RedisSettings, RedisSettingsError};
+pub use shared::SharedEndings;
 use tokio::{sync::broadcast, task::AbortHandle};
 
 use self::{
@@ -20,7 +24,7 @@ use self::{
     keys::Keys,
     line::{Again, Line},
 };
-use super::store::{Answer, Ended, Listing, Record, Replaced, SessionStore, StoreError};
+use super::store::{Answer, Counts, Ended, Listing, Record, Replaced, SessionStore, StoreError};
 use crate::{secret::Fingerprint, time::Timestamp};
 
 /// A store that all replicas share; needs Redis 6 or Valkey.
@@ -39,6 +43,8 @@ const ENDINGS: usize = 1_024;
 const BATCH: isize = 500;
 /// A list is for a person who waits.
 const LIST_TIMEOUTS: u32 = 20;
+/// Nobody waits for one step of counting.
+const STEP_TIMEOUTS: u32 = 4;
 
 impl RedisStore {
     /// A store that connects when it is first needed, so that a gateway can start before its Redis.
@@ -76,7 +82,7 @@ impl SessionStore for RedisStore {
                 // Found before it is there: a session that could not be found could not be ended.
                 index(keys, id, indices.iter().copied(), life, &mut link).await?;
                 let session = keys.session(id);
-                let indices: Vec<u8> = indices.iter().flat_map(Fingerprint::as_bytes).copied().collect();
+                let indices = together(indices);
                 let mut steps = redis::pipe();
                 steps.atomic().cmd("DEL").arg(&session).ignore();
                 steps
@@ -132,6 +138,19 @@ impl SessionStore for RedisStore {
         }))
     }
 
+    fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, bool> {
+        Box::pin(self.line.ask(Again::Always, move |mut link| async move {
+            let session = self.keys.session(id);
+            let is_there: bool = redis::cmd("EXISTS").arg(&session).query_async(&mut link).await?;
+            if !is_there {
+                return Ok(false);
+            }
+            index(&self.keys, id, indices.iter().copied(), life, &mut link).await?;
+            let mut script = keys::REINDEX.key(session);
+            script.arg(together(indices)).invoke_async(&mut link).await
+        }))
+    }
+
     fn end<'a>(&'a self, id: &'a str) -> Answer<'a, bool> {
         let ended = [Ended::Session(id.into())];
         Box::pin(async move {
@@ -183,6 +202,11 @@ impl SessionStore for RedisStore {
         })
     }
 
+    /// Only Redis knows.
+    fn none_ended(&self, _: &[Fingerprint]) -> bool {
+        false
+    }
+
     fn list(&self, limit: usize) -> Answer<'_, Listing> {
         let patience = self.timeout.saturating_mul(LIST_TIMEOUTS);
         Box::pin(self.line.ask_patiently(patience, Again::Always, move |link| {
@@ -190,9 +214,19 @@ impl SessionStore for RedisStore {
         }))
     }
 
+    fn count<'a>(&'a self, is_counted: Counts<'a>) -> Answer<'a, Option<usize>> {
+        let step = self.timeout.saturating_mul(STEP_TIMEOUTS);
+        Box::pin(async move {
+            let patience = self.timeout.saturating_mul(LIST_TIMEOUTS);
+            let nodes = |link| scan::nodes(self.line.connector(), link);
+            let nodes = self.line.ask_patiently(patience, Again::Always, nodes).await?;
+            scan::count(&self.keys, nodes, step, is_counted).await
+        })
+    }
+
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {
         let key = self.keys.lock(id);
-        Box::pin(async move { self.set_new(&key, holder, life).await })
+        Box::pin(async move { once::set_new(&self.line, &key, holder, life).await })
     }
 
     fn unlock<'a>(&'a self, id: &'a str, holder: &'a str) -> Answer<'a, ()> {
@@ -204,14 +238,12 @@ impl SessionStore for RedisStore {
 
     fn first_use<'a>(&'a self, what: &'a Fingerprint, life: Duration) -> Answer<'a, bool> {
         let key = self.keys.used(what);
-        Box::pin(async move { self.set_new(&key, "", life).await })
+        Box::pin(async move { once::set_new(&self.line, &key, "", life).await })
     }
 
     fn is_used<'a>(&'a self, what: &'a Fingerprint) -> Answer<'a, bool> {
-        Box::pin(self.line.ask(Again::Always, move |mut link| async move {
-            let mut command = redis::cmd("EXISTS");
-            command.arg(self.keys.used(what)).query_async(&mut link).await
-        }))
+        let key = self.keys.used(what);
+        Box::pin(async move { once::is_set(&self.line, &key).await })
     }
 
     fn endings(&self) -> broadcast::Receiver<Ended> {
@@ -220,17 +252,6 @@ impl SessionStore for RedisStore {
 }
 
 impl RedisStore {
-    /// Sets what is not yet set.
-    async fn set_new(&self, key: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        let set = |mut link| async move {
-            let mut command = redis::cmd("SET");
-            command.arg(key).arg(value).arg("NX").arg("PX").arg(millis(life));
-            let set: Option<String> = command.query_async(&mut link).await?;
-            Ok(set.is_some())
-        };
-        self.line.ask(Again::IfUndone, set).await
-    }
-
     /// Takes a session out, and out of its indices.
     async fn take(&self, id: &str, mut link: Link) -> RedisResult<bool> {
         let session = self.keys.session(id);
@@ -301,6 +322,10 @@ fn record([version, sealed, label]: [Option<Bytes>; 3]) -> Option<Record> {
         sealed: sealed?,
         label: label?,
     })
+}
+
+fn together(indices: &[Fingerprint]) -> Vec<u8> {
+    indices.iter().flat_map(Fingerprint::as_bytes).copied().collect()
 }
 
 fn fingerprints(indices: &[u8]) -> impl Iterator<Item = Fingerprint> {

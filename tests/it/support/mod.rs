@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod chromium;
 pub mod demo;
+pub mod fleet;
 pub mod house;
 pub mod lasting;
 pub mod process;

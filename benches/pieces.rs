@@ -326,6 +326,7 @@ fn cookies_of(sessions: &Sessions, origin: &Origin) -> Vec<(String, String)> {
         claims: Claims::from_json(claims("https://login.example.com").to_string().as_bytes()).unwrap(),
         scopes: Scopes::parse("openid profile email"),
         access_token: Some(Secret::new("a".repeat(800))),
+        access_received_at: now(),
         access_expires_at: now().plus(Duration::from_secs(3_600)),
         refresh_token: Some(Secret::new("r".repeat(400))),
         id_token: None,

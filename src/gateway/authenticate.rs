@@ -120,11 +120,7 @@ impl Gateway {
 
     async fn renewed_if_due(&self, session: &Session, place: &Place, now: Timestamp) -> Option<Renewal> {
         session.login.refresh_token.as_ref()?;
-        let due = session
-            .login
-            .access_expires_at
-            .minus(self.sessions.settings().refresh_before);
-        if now < due {
+        if now < session.refresh_due(self.sessions.settings().refresh_before) {
             return None;
         }
         let provider = self.providers.by_id(&session.login.provider)?;

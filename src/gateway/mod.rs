@@ -8,6 +8,7 @@ mod login;
 mod pages;
 mod provider_logout;
 mod reader;
+mod refresh;
 mod renew;
 mod respond;
 pub mod settings;

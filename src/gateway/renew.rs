@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use moka::future::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
+use tokio::sync::watch;
 
 use super::refresh::Refresh;
 use crate::{
-    identity::ProviderId,
     oauth::token::Login,
     provider::{Provider, ProviderError},
     session::{Place, Session, Sessions, StoreError},
@@ -26,36 +26,45 @@ pub(super) enum Renewal {
     Unknown(StoreError),
 }
 
+/// A refresh under way, or what became of it.
 #[derive(Clone, Debug)]
-struct Outcome {
-    renewal: Renewal,
-    at: Timestamp,
+struct Flight {
+    begun_at: Timestamp,
+    landed: watch::Receiver<Option<Renewal>>,
 }
 
-/// A session's refresh token is used once: this is the session and the access token that it replaces.
-type Generation = (Box<str>, Timestamp);
+/// A session's refresh token is used once: this is the session, and from when until when the access token that it
+/// replaces is good.
+type Generation = (Box<str>, Timestamp, Timestamp);
 
 /// How long requests that still carry the old cookie share the result of the refresh.
 const GRACE: Duration = Duration::from_secs(60);
 /// How long a failure stands before the provider is asked again.
 const PAUSE: Duration = Duration::from_secs(2);
-const MAX_OUTCOMES: u64 = 10_000;
+const MAX_FLIGHTS: u64 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Renewals {
-    outcomes: Cache<Generation, Outcome>,
+    flights: Cache<Generation, Flight>,
 }
 
 impl Default for Renewals {
     fn default() -> Self {
         Self {
-            outcomes: Cache::builder().max_capacity(MAX_OUTCOMES).time_to_live(GRACE).build(),
+            flights: Cache::builder()
+                .max_capacity(MAX_FLIGHTS)
+                // One that has just begun must not be turned away for one that many asked for.
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_live(GRACE)
+                .build(),
         }
     }
 }
 
 impl Renewals {
     /// Refreshes in a task of its own, which outlives the request: a refresh token that was sent is spent (I18).
+    ///
+    /// Whoever waits no longer leaves it running; who asks later has its result.
     pub(super) async fn renew(
         &self,
         sessions: &Arc<Sessions>,
@@ -64,41 +73,67 @@ impl Renewals {
         place: &Place,
         now: Timestamp,
     ) -> Renewal {
-        let generation = (session.id.clone(), session.login.access_expires_at);
-        let outcomes = self.outcomes.clone();
-        let refresh = Refresh {
-            sessions: sessions.clone(),
-            provider: provider.clone(),
-            login: session.login.clone(),
-            now,
-        };
-        let place = place.clone();
-        let outcome = async move {
-            let renewal = match place {
-                Place::Browser => refresh.for_browser().await,
-                Place::Store { ticket, tenant, .. } => refresh.in_store(&ticket, &tenant).await,
+        let mut flight = self.flight(sessions, provider, session, place, now);
+        let landed = flight.landed.wait_for(Option::is_some).await;
+        landed
+            .ok()
+            .and_then(|renewal| renewal.clone())
+            .unwrap_or_else(|| cut_short(provider))
+    }
+
+    /// The one refresh of this generation of tokens.
+    fn flight(
+        &self,
+        sessions: &Arc<Sessions>,
+        provider: &Arc<Provider>,
+        session: &Session,
+        place: &Place,
+        now: Timestamp,
+    ) -> Flight {
+        let login = &session.login;
+        let generation = (session.id.clone(), login.access_received_at, login.access_expires_at);
+        let (flights, key) = (self.flights.clone(), generation.clone());
+        let take_off = || {
+            let refresh = Refresh {
+                sessions: sessions.clone(),
+                provider: provider.clone(),
+                login: login.clone(),
+                now,
             };
-            Outcome { renewal, at: now }
+            let (landing, landed) = watch::channel(None);
+            let flight = Flight { begun_at: now, landed };
+            let (place, known) = (place.clone(), flight.clone());
+            tokio::spawn(async move {
+                let renewal = refresh.run(place).await;
+                landing.send_replace(Some(renewal));
+                // The grace begins when there is something to share.
+                flights.insert(key, known);
+            });
+            flight
         };
-        let id: ProviderId = provider.id().clone();
         // Replaced in one step: whoever looked before a refresh that went well must not undo it, and refresh twice.
-        let over = move |outcome: &Outcome| outcome.is_failure() && outcome.at.plus(PAUSE) <= now;
-        let task = tokio::spawn(async move {
-            let entry = outcomes.entry(generation);
-            entry.or_insert_with_if(outcome, over).await.into_value()
-        });
-        match task.await {
-            Ok(outcome) => outcome.renewal,
-            Err(_) => Renewal::Failed(ProviderError::Unavailable {
-                provider: id,
-                reason: "the refresh was cut short".into(),
-            }),
+        let entry = self.flights.entry(generation);
+        entry
+            .or_insert_with_if(take_off, |flight| flight.is_over(now))
+            .into_value()
+    }
+}
+
+impl Flight {
+    /// Whether it came to nothing, long enough ago to try again.
+    fn is_over(&self, now: Timestamp) -> bool {
+        match &*self.landed.borrow() {
+            Some(Renewal::Failed(_) | Renewal::Unknown(_)) => self.begun_at.plus(PAUSE) <= now,
+            Some(Renewal::Renewed(..) | Renewal::Ended) => false,
+            // Nobody is left who could bring it down.
+            None => self.landed.has_changed().is_err(),
         }
     }
 }
 
-impl Outcome {
-    fn is_failure(&self) -> bool {
-        matches!(self.renewal, Renewal::Failed(_) | Renewal::Unknown(_))
-    }
+fn cut_short(provider: &Provider) -> Renewal {
+    Renewal::Failed(ProviderError::Unavailable {
+        provider: provider.id().clone(),
+        reason: "the refresh was cut short".into(),
+    })
 }

@@ -18,6 +18,7 @@ mod operating;
 mod redis;
 mod redis_outage;
 mod replicas;
+mod slow_refresh;
 mod stalls;
 mod store_faults;
 mod stores;

@@ -26,8 +26,10 @@ pub(super) struct Refresh {
 const LOCK: Duration = Duration::from_secs(15);
 /// How often a replica looks whether another has finished.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long fresh tokens are tried to be kept; the old ones are spent by then.
-const WRITE: Duration = Duration::from_secs(10);
+/// How long fresh tokens are tried to be kept, so that an outage of the store does not cost them; the old ones are spent.
+const WRITE: Duration = Duration::from_secs(300);
+/// How often they are.
+const RETRY: Duration = Duration::from_millis(200);
 
 impl Refresh {
     /// Refreshes a session that is kept there.
@@ -163,7 +165,7 @@ impl Shelf<'_> {
                 tracing::error!(%error, "fresh tokens could not be kept; the session ends with its access token");
                 return Renewal::Renewed(login, place);
             }
-            sleep(LOOK).await;
+            sleep(RETRY).await;
         }
     }
 

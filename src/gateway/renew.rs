@@ -120,10 +120,12 @@ impl Renewals {
 }
 
 impl Flight {
-    /// Whether it came to nothing, long enough ago to try again.
+    /// Whether it came to nothing, and may be tried again.
     fn is_over(&self, now: Timestamp) -> bool {
         match &*self.landed.borrow() {
-            Some(Renewal::Failed(_) | Renewal::Unknown(_)) => self.begun_at.plus(PAUSE) <= now,
+            Some(Renewal::Failed(_)) => self.begun_at.plus(PAUSE) <= now,
+            // The lock was not to be had; the store knows by itself when it wants to be spared.
+            Some(Renewal::Unknown(_)) => true,
             Some(Renewal::Renewed(..) | Renewal::Ended) => false,
             // Nobody is left who could bring it down.
             None => self.landed.has_changed().is_err(),

@@ -38,7 +38,7 @@ pub struct House {
 /// 2026-01-01; every house lives then.
 pub const OPENING: Timestamp = Timestamp::from_unix(1_767_225_600);
 
-const AUDIENCE: &str = "https://wiki.example.com";
+pub const AUDIENCE: &str = "https://wiki.example.com";
 
 impl House {
     pub async fn open() -> Self {

@@ -13,7 +13,7 @@ use vestibule::{
 };
 
 use crate::{
-    stores::{LIFE, Replicas, eventually, keeps_the_contract, new_id, record},
+    stores::{LIFE, Replicas, eventually, keeps_the_contract, new_id, patient, record},
     support::{
         redis::{Redis, redis_is_installed},
         redis_groups::{Cluster, Watched},
@@ -60,7 +60,7 @@ async fn a_redis_behind_tls_and_a_login_keeps_the_contract() {
     let access = ["--tls", "--cacert", &ca_file, "--user", "probe", "--pass", "x"];
     let redis = Redis::start_tls(&[&lines], &access);
     let url = format!("rediss://gate:p%40ss%2Fword@localhost:{}/1", redis.port);
-    let settings = RedisSettings::parse(&url).unwrap();
+    let settings = patient(RedisSettings::parse(&url).unwrap());
     let mut trusting = settings.clone();
     trusting.trust = TrustRoots::from_pem(&std::fs::read(papers.file("ca.pem")).unwrap()).unwrap();
     keeps_the_contract(Replicas::with(trusting.clone()).await).await;

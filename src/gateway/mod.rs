@@ -120,6 +120,11 @@ impl Gateway {
         visit.end(response)
     }
 
+    /// Waits for what must not be cut off when the process ends.
+    pub async fn settle(&self) {
+        self.renewals.settle().await;
+    }
+
     /// The walk.
     async fn walk(
         &self,

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::renew::Renewal;
 use crate::{
@@ -28,12 +31,14 @@ const LOCK: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long fresh tokens are tried to be kept, so that an outage of the store does not cost them; the old ones are spent.
 const WRITE: Duration = Duration::from_secs(300);
-/// How often they are.
+/// How long those who wait for them wait for that too.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often they are tried to be kept.
 const RETRY: Duration = Duration::from_millis(200);
 
 impl Refresh {
-    /// Refreshes a session that is kept there.
-    pub(super) async fn run(&self, place: Place) -> Renewal {
+    /// Refreshes a session that is kept there; tells `early` of tokens that cannot be kept yet.
+    pub(super) async fn run(&self, place: Place, early: &watch::Sender<Option<Renewal>>) -> Renewal {
         match place {
             Place::Browser => self.for_browser().await,
             Place::Store { ticket, tenant, .. } => {
@@ -43,6 +48,7 @@ impl Refresh {
                     tenant: &tenant,
                     replaced: &self.login,
                     now: self.now,
+                    early,
                 };
                 self.in_store(&shelf).await
             }
@@ -130,6 +136,7 @@ struct Shelf<'a> {
     tenant: &'a str,
     replaced: &'a Login,
     now: Timestamp,
+    early: &'a watch::Sender<Option<Renewal>>,
 }
 
 impl Shelf<'_> {
@@ -164,6 +171,11 @@ impl Shelf<'_> {
             if begun.elapsed() > WRITE {
                 tracing::error!(%error, "fresh tokens could not be kept; the session ends with its access token");
                 return Renewal::Renewed(login, place);
+            }
+            if begun.elapsed() > PATIENCE {
+                // This replica can use them all the same.
+                self.early
+                    .send_replace(Some(Renewal::Renewed(login.clone(), place.clone())));
             }
             sleep(RETRY).await;
         }
@@ -214,6 +226,7 @@ mod tests {
         sessions: Sessions,
         session: Arc<Session>,
         place: Place,
+        early: watch::Sender<Option<Renewal>>,
     }
 
     impl Scene {
@@ -245,6 +258,7 @@ mod tests {
             Self {
                 session: held.session.clone(),
                 place: held.place.clone(),
+                early: watch::Sender::new(None),
                 sessions,
             }
         }
@@ -259,6 +273,7 @@ mod tests {
                 tenant,
                 replaced: &self.session.login,
                 now: NOW,
+                early: &self.early,
             }
         }
 

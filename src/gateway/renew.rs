@@ -1,9 +1,13 @@
 //! Fresh tokens for a session: one refresh per token, however many requests and replicas need it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use moka::{policy::EvictionPolicy, sync::Cache};
+use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::refresh::Refresh;
 use crate::{
@@ -39,6 +43,8 @@ type Generation = (Box<str>, Timestamp, Timestamp);
 
 /// How long requests that still carry the old cookie share the result of the refresh.
 const GRACE: Duration = Duration::from_secs(60);
+/// Longer than any refresh is under way.
+const LONGEST: Duration = Duration::from_secs(600);
 /// How long a failure stands before the provider is asked again.
 const PAUSE: Duration = Duration::from_secs(2);
 const MAX_FLIGHTS: u64 = 10_000;
@@ -46,6 +52,7 @@ const MAX_FLIGHTS: u64 = 10_000;
 #[derive(Debug)]
 pub(super) struct Renewals {
     flights: Cache<Generation, Flight>,
+    underway: TaskTracker,
 }
 
 impl Default for Renewals {
@@ -55,8 +62,9 @@ impl Default for Renewals {
                 .max_capacity(MAX_FLIGHTS)
                 // One that has just begun must not be turned away for one that many asked for.
                 .eviction_policy(EvictionPolicy::lru())
-                .time_to_live(GRACE)
+                .expire_after(ByLanding)
                 .build(),
+            underway: TaskTracker::new(),
         }
     }
 }
@@ -81,6 +89,12 @@ impl Renewals {
             .unwrap_or_else(|| cut_short(provider))
     }
 
+    /// Waits until no refresh is under way: one that is cut off may cost a session.
+    pub(super) async fn settle(&self) {
+        self.underway.close();
+        self.underway.wait().await;
+    }
+
     /// The one refresh of this generation of tokens.
     fn flight(
         &self,
@@ -103,8 +117,8 @@ impl Renewals {
             let (landing, landed) = watch::channel(None);
             let flight = Flight { begun_at: now, landed };
             let (place, known) = (place.clone(), flight.clone());
-            tokio::spawn(async move {
-                let renewal = refresh.run(place).await;
+            self.underway.spawn(async move {
+                let renewal = refresh.run(place, &landing).await;
                 landing.send_replace(Some(renewal));
                 // The grace begins when there is something to share.
                 flights.insert(key, known);
@@ -130,6 +144,35 @@ impl Flight {
             // Nobody is left who could bring it down.
             None => self.landed.has_changed().is_err(),
         }
+    }
+}
+
+/// A refresh under way is kept, so that there is no second one; its result has a grace.
+struct ByLanding;
+
+impl ByLanding {
+    fn life(flight: &Flight) -> Duration {
+        if flight.landed.borrow().is_some() {
+            GRACE
+        } else {
+            LONGEST
+        }
+    }
+}
+
+impl Expiry<Generation, Flight> for ByLanding {
+    fn expire_after_create(&self, _: &Generation, flight: &Flight, _: Instant) -> Option<Duration> {
+        Some(Self::life(flight))
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Generation,
+        flight: &Flight,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(Self::life(flight))
     }
 }
 

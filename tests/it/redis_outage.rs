@@ -278,7 +278,7 @@ impl Scene {
         assert_eq!(down.status, 503);
         assert!(down.text.contains("not been logged out"), "{}", down.text);
         let Servers::Alone(redis, _) = &mut self.servers else {
-            panic!("there is one server only");
+            panic!("there are several");
         };
         block_in_place(|| redis.restart());
         let since = Instant::now();
@@ -342,24 +342,77 @@ async fn fresh_tokens_outlive_an_outage_of_redis() {
     if !redis_is_installed() {
         return;
     }
-    let mut scene = Scene::open(Trouble::Wire(relay::Fault::Reset)).await;
-    let (house, url) = (&scene.house, scene.house.url("/"));
-    house.fault(house::Place::Token, house::Fault::delay(Duration::from_secs(1)));
-    house.clock.advance(Duration::from_secs(4 * 60 + 5));
-    let calls = house.token_calls();
-    while house.token_calls() == calls {
-        assert_eq!(scene.alice.fetch(&url).await.status, 200);
-    }
-    let Servers::Alone(_, relay) = &scene.servers else {
-        panic!("there is one server only");
-    };
-    relay.set(relay::Fault::Reset);
+    let mut scene = Scene::open(Trouble::Demoted).await;
+    let (calls, url) = (scene.a_refresh_is_under_way().await, scene.house.url("/"));
+    scene.relay().set(relay::Fault::Reset);
     // The answer of the provider comes in the meantime, and finds no store.
     sleep(2 * WHILE).await;
-    relay.set(relay::Fault::None);
+    scene.relay().set(relay::Fault::None);
     scene.recovers().await;
     // Past the end of the old access token; with the old refresh token there would be no way on.
     scene.house.clock.advance(Duration::from_secs(60));
     assert_eq!(scene.alice.fetch(&url).await.status, 200);
     assert_eq!(scene.house.token_calls(), calls + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fresh_tokens_serve_while_redis_takes_no_changes() {
+    if !redis_is_installed() {
+        return;
+    }
+    let mut scene = Scene::open(Trouble::Demoted).await;
+    let (calls, url) = (scene.a_refresh_is_under_way().await, scene.house.url("/"));
+    scene.demote(&["127.0.0.1", "1"]);
+    // Past the end of the old access token: she waits for the new ones, and for no more than she needs.
+    scene.house.clock.advance(Duration::from_secs(60));
+    assert_eq!(scene.alice.fetch(&url).await.status, 200);
+    assert_eq!(scene.alice.fetch(&url).await.status, 200);
+    scene.demote(&["NO", "ONE"]);
+    scene.recovers().await;
+    assert_eq!(scene.house.token_calls(), calls + 1);
+    scene.is_written_down().await;
+}
+
+impl Scene {
+    fn redis(&self) -> &Redis {
+        match &self.servers {
+            Servers::Alone(redis, _) => redis,
+            Servers::Watched(_) | Servers::Cluster(_) => panic!("there are several"),
+        }
+    }
+
+    fn relay(&self) -> &Relay {
+        match &self.servers {
+            Servers::Alone(_, relay) => relay,
+            Servers::Watched(_) | Servers::Cluster(_) => panic!("there is none"),
+        }
+    }
+
+    fn demote(&self, master: &[&str]) {
+        let words = [&["REPLICAOF"], master].concat();
+        assert_eq!(self.redis().say(&words), "OK");
+    }
+
+    /// The provider has been asked and has not answered; says how often it had been asked before.
+    async fn a_refresh_is_under_way(&mut self) -> usize {
+        let url = self.house.url("/");
+        self.house
+            .fault(house::Place::Token, house::Fault::delay(Duration::from_secs(1)));
+        self.house.clock.advance(Duration::from_secs(4 * 60 + 5));
+        let calls = self.house.token_calls();
+        while self.house.token_calls() == calls {
+            assert_eq!(self.alice.fetch(&url).await.status, 200);
+        }
+        calls
+    }
+
+    /// Whether Redis has the second version of the session, or a later one.
+    async fn is_written_down(&self) {
+        let key = self.redis().say(&["--scan", "--pattern", SESSIONS]);
+        let since = Instant::now();
+        while self.redis().say(&["HGET", &key, "v"]) == "1" {
+            assert!(since.elapsed() < 2 * RECOVERY, "the tokens are in one process only");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
 }

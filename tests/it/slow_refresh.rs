@@ -7,6 +7,7 @@ use reqwest::Client;
 use crate::support::{
     browser::{Browser, client},
     house::{Fault, House, Place},
+    redis::{Redis, redis_is_installed},
 };
 
 /// What the provider takes for a refresh.
@@ -134,4 +135,24 @@ async fn a_token_that_lives_shorter_than_the_time_ahead_is_not_refreshed_at_ever
         // Ten minutes, and each token of five serves half of them.
         assert_eq!(refreshes.last(), Some(&4), "{session}: {refreshes:?}");
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_ends_finishes_its_refreshes() {
+    if !redis_is_installed() {
+        return;
+    }
+    let redis = Redis::start();
+    let url = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(url.path(), redis.url()).unwrap();
+    let session = format!("store = \"redis\"\nredis = {{ url_file = {:?} }}", url.path());
+    let (house, alice) = due(&session).await;
+    let calls = house.token_calls();
+    let (status, _, took) = ask(client(), house.url("/"), alice.session_cookie()).await;
+    assert_eq!((status, house.token_calls()), (200, calls + 1));
+    assert!(took < SLOWNESS, "{took:?}");
+    let key = redis.say(&["--scan", "--pattern", "vestibule:s:*"]);
+    assert_eq!(redis.say(&["HGET", &key, "v"]), "1", "nothing is written yet");
+    house.stop().await;
+    assert_eq!(redis.say(&["HGET", &key, "v"]), "2");
 }

@@ -94,6 +94,11 @@ impl House {
         house
     }
 
+    /// Ends the gateway as an operator does.
+    pub async fn stop(self) {
+        self.gateway.stop().await;
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -49,7 +49,7 @@ enum Servers {
 }
 
 /// How long a trouble lasts that does not end by itself.
-const WHILE: Duration = Duration::from_millis(1_500);
+const WHILE: Duration = Duration::from_millis(2_000);
 const RECOVERY: Duration = Duration::from_secs(2);
 const SESSIONS: &str = "vestibule:s:*";
 /// Two loads at once would be twice the load.
@@ -113,10 +113,10 @@ impl Servers {
     }
 }
 
-/// The session is seen, is due for fresh tokens, and needs them; each would be written down.
+/// The session is seen, and is due for fresh tokens; both would be written down.
 async fn as_time_goes_by(house: &House) {
     let calls = house.token_calls();
-    for seconds in [61, 184, 60] {
+    for seconds in [61, 184] {
         house.clock.advance(Duration::from_secs(seconds));
         sleep(WHILE / 2).await;
     }
@@ -195,7 +195,8 @@ impl Scene {
         let servers = Servers::start(trouble).await;
         let url = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(url.path(), servers.url()).unwrap();
-        let redis = format!("redis = {{ url_file = {:?} }}", url.path());
+        // Shorter than a trouble, and longer than a busy machine hesitates.
+        let redis = format!("redis = {{ url_file = {:?}, timeout = \"1s\" }}", url.path());
         let house = House::open_keeping(&format!("store = \"redis\"\nread_cache = \"0s\"\n{redis}")).await;
         let mut alice = Browser::new();
         let form = alice.open(&house.url("/")).await;
@@ -262,15 +263,34 @@ impl Scene {
         let (navigations, scripts) = (navigations.end().await, scripts.end().await);
         assert!(navigations.only(&[200, 503]), "{trouble:?}: {navigations:?}");
         assert!(scripts.only(&[200]), "{trouble:?}: a JWT needs no store: {scripts:?}");
-        if trouble != Trouble::Moved {
+        // Who serves on, only not for changes, need not be noticed.
+        if !matches!(trouble, Trouble::Moved | Trouble::Demoted) {
             assert!(
                 navigations.statuses.contains_key(&503),
                 "{trouble:?} was not noticed: {navigations:?}"
             );
         }
-        if trouble == Trouble::Emptied {
-            scene.one_login_and_no_loop().await;
+        match trouble {
+            Trouble::Emptied => scene.one_login_and_no_loop().await,
+            Trouble::Demoted => scene.needs_what_cannot_be_kept().await,
+            Trouble::Wire(_) | Trouble::Succeeded | Trouble::Moved | Trouble::TakenOver => {}
         }
+    }
+
+    /// Where fresh tokens are needed and could not be kept, they are not asked for.
+    async fn needs_what_cannot_be_kept(&mut self) {
+        let url = self.house.url("/");
+        // Whatever was under way is written by then.
+        self.is_written_down().await;
+        self.demote(&["127.0.0.1", "1"]);
+        self.house.clock.advance(Duration::from_secs(5 * 60 + 5));
+        let calls = self.house.token_calls();
+        let page = self.alice.open(&url).await;
+        assert_eq!((page.status.as_u16(), self.house.token_calls()), (503, calls));
+        assert!(!page.header("retry-after").is_empty());
+        self.demote(&["NO", "ONE"]);
+        self.recovers().await;
+        assert_eq!(self.house.token_calls(), calls + 1);
     }
 
     async fn one_login_and_no_loop(&mut self) {

@@ -115,7 +115,7 @@ impl House {
         // What is made once is not a session's.
         house.begin(0, SIZES[0]);
         let first = house.runtime.block_on(house.sessions.listed(1)).unwrap();
-        assert!(house.runtime.block_on(house.sessions.end_id(&first[0].0)).unwrap());
+        assert!(house.runtime.block_on(house.sessions.end_id(&first.0[0].0)).unwrap());
         house
     }
 
@@ -126,7 +126,7 @@ impl House {
     }
 
     fn alive(&self) -> usize {
-        self.runtime.block_on(self.sessions.listed(usize::MAX)).unwrap().len()
+        self.runtime.block_on(self.sessions.listed(usize::MAX)).unwrap().0.len()
     }
 }
 

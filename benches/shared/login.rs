@@ -24,6 +24,7 @@ pub(crate) fn login(person: usize, bytes: usize, now: Timestamp) -> Login {
         claims: Claims::from_json(claims.as_bytes()).unwrap(),
         scopes: Scopes::parse("openid profile email"),
         access_token: Some(Secret::new("a".repeat(3 * tenth))),
+        access_received_at: now,
         access_expires_at: now.plus(Duration::from_secs(3_600)),
         refresh_token: Some(Secret::new("r".repeat(tenth))),
         id_token: None,

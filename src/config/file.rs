@@ -120,7 +120,7 @@ tables! {
         idle_timeout: Timeout,
         /// How long a session lasts at all.
         max_lifetime: Timeout,
-        /// How long before its end an access token is refreshed.
+        /// How long before its end an access token is refreshed; up to a quarter is added, and half of its life is the most.
         refresh_before: Duration,
         cookie: Cookie,
     }

@@ -1,6 +1,8 @@
 //! Who sent the request, as far as its credential proves it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{Error, Gateway, Visit, renew::Renewal};
 use crate::{
@@ -12,6 +14,17 @@ use crate::{
     time::Timestamp,
     upstream::headers::{Authorization, Credential},
 };
+
+/// How long a request waits for fresh tokens while the old ones still serve.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether a session's tokens are fresh.
+enum Freshness {
+    Fresh,
+    /// Somebody is at it, and the old ones serve meanwhile.
+    Underway,
+    Replaced(Renewal),
+}
 
 impl Gateway {
     /// An explicit credential decides alone; the session counts only where there is none (I13, N-082).
@@ -123,22 +136,26 @@ impl Gateway {
     ) -> Result<Option<Arc<Held>>, Error> {
         let Presented { held, stale } = presented;
         let Held { session, place } = &*held;
-        let (held, changed) = match self.renewed_if_due(session, place, now).await {
-            None => (held, stale),
-            Some(Renewal::Renewed(login, place)) => {
+        let (held, changed) = match self.freshness(session, place, now).await {
+            Freshness::Fresh => (held, stale),
+            // A cookie with the old tokens could reach the browser after the one with the new ones.
+            Freshness::Underway => (held, false),
+            Freshness::Replaced(Renewal::Renewed(login, place)) => {
                 let moved = session.seen_from != Some(visit.address);
                 let unkept = matches!(place, Place::Browser) || moved;
                 let session = session.renewed(login, now).into();
                 (Arc::new(Held { session, place }), unkept)
             }
-            Some(Renewal::Ended) => {
+            Freshness::Replaced(Renewal::Ended) => {
                 self.streams.end(&session.id);
                 return Ok(None);
             }
             // The old access token is good for a little longer: nobody has to notice.
-            Some(Renewal::Failed(_) | Renewal::Unknown(_)) if now < session.login.access_expires_at => (held, stale),
-            Some(Renewal::Failed(error)) => return Err(Error::Provider(error)),
-            Some(Renewal::Unknown(error)) => return Err(Error::Store(error)),
+            Freshness::Replaced(Renewal::Failed(_) | Renewal::Unknown(_)) if still_serves(session, now) => {
+                (held, stale)
+            }
+            Freshness::Replaced(Renewal::Failed(error)) => return Err(Error::Provider(error)),
+            Freshness::Replaced(Renewal::Unknown(error)) => return Err(Error::Store(error)),
         };
         if !changed {
             return Ok(Some(held));
@@ -163,18 +180,22 @@ impl Gateway {
         Ok(())
     }
 
-    async fn renewed_if_due(&self, session: &Session, place: &Place, now: Timestamp) -> Option<Renewal> {
-        session.login.refresh_token.as_ref()?;
-        let due = session
-            .login
-            .access_expires_at
-            .minus(self.sessions.settings().refresh_before);
-        if now < due {
-            return None;
+    async fn freshness(&self, session: &Session, place: &Place, now: Timestamp) -> Freshness {
+        let is_due = || now >= session.refresh_due(self.sessions.settings().refresh_before);
+        if session.login.refresh_token.is_none() || !is_due() {
+            return Freshness::Fresh;
         }
-        let provider = self.providers.by_id(&session.login.provider)?;
+        let Some(provider) = self.providers.by_id(&session.login.provider) else {
+            return Freshness::Fresh;
+        };
         let renewal = self.renewals.renew(&self.sessions, provider, session, place, now);
-        Some(renewal.await)
+        if !still_serves(session, now) {
+            return Freshness::Replaced(renewal.await);
+        }
+        match timeout(PATIENCE, renewal).await {
+            Ok(renewal) => Freshness::Replaced(renewal),
+            Err(_) => Freshness::Underway,
+        }
     }
 
     pub(super) fn identified(&self, session: &Session, now: Timestamp) -> Authentication {
@@ -184,4 +205,9 @@ impl Gateway {
         let ends_at = self.sessions.ends_at(session);
         Authentication::Verified(session.identity(provider.claim_names(), ends_at, now))
     }
+}
+
+/// Whether the access token is good for a little longer.
+fn still_serves(session: &Session, now: Timestamp) -> bool {
+    now < session.login.access_expires_at
 }

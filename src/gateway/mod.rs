@@ -10,6 +10,7 @@ mod old_keys;
 mod pages;
 mod provider_logout;
 mod reader;
+mod refresh;
 mod renew;
 mod respond;
 pub mod settings;
@@ -123,6 +124,11 @@ impl Gateway {
             Err(error) => self.fail(&error, &mut visit),
         };
         visit.end(response)
+    }
+
+    /// Waits for what must not be cut off when the process ends.
+    pub async fn settle(&self) {
+        self.renewals.settle().await;
     }
 
     /// The walk.

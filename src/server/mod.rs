@@ -28,6 +28,11 @@ pub trait Handle: Send + Sync + 'static {
     /// Answers a request that came from this address.
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
 
+    /// Waits for what must not be cut off though nobody waits for it.
+    fn settle(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Answers whoever runs it, on the admin listener.
     fn administer(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
 }
@@ -35,6 +40,10 @@ pub trait Handle: Send + Sync + 'static {
 impl Handle for Gateway {
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send {
         self.handle(request, peer)
+    }
+
+    fn settle(&self) -> impl Future<Output = ()> + Send {
+        self.settle()
     }
 
     fn administer(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send {

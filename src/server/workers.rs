@@ -92,7 +92,8 @@ fn run(runtime: &Runtime, abort: &CancellationToken, work: impl Future<Output = 
 
 /// Serves until it is time to go, and then waits for those who are still being served.
 ///
-/// What is waited for is sockets, upgraded ones too. Tasks that nobody waits for any more end with the runtime.
+/// What is waited for is sockets, upgraded ones too, and what the handler cannot leave. Other tasks that nobody waits for
+/// any more end with the runtime.
 async fn work<H: Handle>(listeners: Vec<StdListener>, shared: Arc<Shared<H>>) -> io::Result<()> {
     let (closing, open) = (CancellationToken::new(), TaskTracker::new());
     for listener in listeners {
@@ -104,7 +105,11 @@ async fn work<H: Handle>(listeners: Vec<StdListener>, shared: Arc<Shared<H>>) ->
     sleep(shared.drain_delay).await;
     closing.cancel();
     open.close();
-    if timeout(shared.drain_timeout, open.wait()).await.is_err() {
+    let settled = async {
+        open.wait().await;
+        shared.handler.settle().await;
+    };
+    if timeout(shared.drain_timeout, settled).await.is_err() {
         tracing::warn!(
             connections = open.len(),
             "connections are cut off: they took too long to finish"

@@ -1,6 +1,7 @@
 //! What is remembered about a login: in the browser, sealed.
 
 mod cookie;
+mod due;
 mod ending;
 mod held;
 mod index;

@@ -14,7 +14,7 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// From the login on; never extended.
     pub max_lifetime: Duration,
-    /// How long before the access token's end it is refreshed.
+    /// How long before the access token's end it is refreshed; see [`super::Session::refresh_due`].
     pub refresh_before: Duration,
     pub cookie: CookieSettings,
     pub store: StoreSettings,

@@ -38,6 +38,7 @@ fn login(groups: usize) -> Login {
         claims: Claims::from_iter([("groups", serde_json::json!(groups))]),
         scopes: Scopes::parse("openid"),
         access_token: Some(Secret::new("access")),
+        access_received_at: NOW,
         access_expires_at: NOW.plus(Duration::from_secs(300)),
         refresh_token: Some(Secret::new("refresh")),
         id_token: Some(Secret::new("x".repeat(1_000))),
@@ -172,6 +173,10 @@ fn f_25_a_session_of_another_version_is_ignored() {
     assert!(stored::read(stored.to_string().as_bytes()).is_some());
     stored["v"] = 2.into();
     assert!(stored::read(stored.to_string().as_bytes()).is_none());
+    stored["v"] = serde_json::json!(1);
+    stored.as_object_mut().unwrap().remove("g");
+    let older = stored::read(stored.to_string().as_bytes()).unwrap();
+    assert_eq!(older.login.access_received_at, older.started_at);
     assert!(stored::read(br#"{"v":2,"new":"shape"}"#).is_none());
     assert!(stored::read(b"\x00\x01").is_none());
 }

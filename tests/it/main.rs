@@ -22,6 +22,7 @@ mod redis;
 mod redis_outage;
 mod replicas;
 mod round_trips;
+mod slow_refresh;
 mod stalls;
 mod store_faults;
 mod stores;

@@ -17,8 +17,11 @@ use vestibule::{
 };
 
 use crate::{
-    stores::{LIFE, Replicas, eventually, hears, keeps_the_contract, new_id, new_index, record},
-    support::redis::{Redis, redis_is_installed},
+    stores::{LIFE, Replicas, eventually, hears, keeps_the_contract, new_id, new_index, patient, record},
+    support::{
+        redis::{Redis, redis_is_installed},
+        redis_groups::{Cluster, Watched},
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +65,7 @@ async fn a_redis_behind_tls_and_a_login_keeps_the_contract() {
     let access = ["--tls", "--cacert", &ca_file, "--user", "probe", "--pass", "x"];
     let redis = Redis::start_tls(&[&lines], &access);
     let url = format!("rediss://gate:p%40ss%2Fword@localhost:{}/1", redis.port);
-    let settings = RedisSettings::parse(&url).unwrap();
+    let settings = patient(RedisSettings::parse(&url).unwrap());
     let mut trusting = settings.clone();
     trusting.trust = TrustRoots::from_pem(&std::fs::read(papers.file("ca.pem")).unwrap()).unwrap();
     keeps_the_contract(Replicas::with(trusting.clone()).await).await;
@@ -166,16 +169,14 @@ async fn a_cluster_keeps_the_contract() {
     if !redis_is_installed() {
         return;
     }
-    let nodes = cluster();
-    let hosts = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
-    let url = format!("redis+cluster://{}", hosts.collect::<Vec<_>>().join(","));
-    keeps_the_contract(Replicas::on(&url).await).await;
-    for node in &nodes {
+    let cluster = Cluster::start();
+    keeps_the_contract(Replicas::on(&cluster.url()).await).await;
+    for node in &cluster.nodes {
         assert_ne!(node.say(&["DBSIZE"]), "0", "a node has no part in it");
     }
-    shares_endings(&RedisSettings::parse(&url).unwrap()).await;
+    shares_endings(&RedisSettings::parse(&cluster.url()).unwrap()).await;
     // One that is known leads to the others.
-    let through_one = format!("redis+cluster://127.0.0.1:{}", nodes[1].port);
+    let through_one = format!("redis+cluster://127.0.0.1:{}", cluster.nodes[1].port);
     keeps_the_contract(Replicas::on(&through_one).await).await;
 }
 
@@ -211,59 +212,6 @@ async fn shares_endings(settings: &RedisSettings) {
     assert!(here.first_use(&what, LIFE).await.unwrap());
     assert!(there.is_used(&what).await.unwrap());
     assert!(!there.first_use(&what, LIFE).await.unwrap() && !here.first_use(&what, LIFE).await.unwrap());
-}
-
-/// A master, its replica, and three Sentinels who watch them.
-struct Watched {
-    master: Redis,
-    _replica: Redis,
-    sentinels: Vec<Redis>,
-}
-
-impl Watched {
-    fn start() -> Self {
-        let master = Redis::start();
-        let replica = Redis::start_with(&[&format!("replicaof 127.0.0.1 {}", master.port)]);
-        replica.until_it_says(&["INFO", "replication"], "master_link_status:up");
-        let lines = format!(
-            "sentinel monitor mymaster 127.0.0.1 {} 2\nsentinel down-after-milliseconds mymaster 1000\n\
-             sentinel failover-timeout mymaster 3000",
-            master.port
-        );
-        let sentinels: Vec<Redis> = (0..3).map(|_| Redis::sentinel(&[&lines])).collect();
-        for sentinel in &sentinels {
-            sentinel.until_it_says(&["SENTINEL", "CKQUORUM", "mymaster"], "OK 3 usable");
-            sentinel.until_it_says(&["INFO", "sentinel"], "slaves=1");
-        }
-        Self {
-            master,
-            _replica: replica,
-            sentinels,
-        }
-    }
-
-    fn url(&self) -> String {
-        let hosts = self.sentinels.iter().map(|it| format!("127.0.0.1:{}", it.port));
-        format!("redis+sentinel://{}/mymaster", hosts.collect::<Vec<_>>().join(","))
-    }
-}
-
-fn cluster() -> Vec<Redis> {
-    let lines = [
-        "cluster-enabled yes",
-        "cluster-config-file nodes.conf",
-        "cluster-node-timeout 2000",
-    ];
-    let nodes: Vec<Redis> = (0..3).map(|_| Redis::start_with(&lines)).collect();
-    let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
-    let mut words = vec!["--cluster", "create"];
-    words.extend(addresses.iter().map(String::as_str));
-    words.push("--cluster-yes");
-    nodes[0].say(&words);
-    for node in &nodes {
-        node.until_it_says(&["CLUSTER", "INFO"], "cluster_state:ok");
-    }
-    nodes
 }
 
 /// A private authority, and a server that it vouches for.

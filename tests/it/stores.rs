@@ -36,7 +36,7 @@ async fn memory_keeps_the_contract() {
 
 impl Replicas {
     pub(crate) async fn on(url: &str) -> Self {
-        Self::with(RedisSettings::parse(url).unwrap()).await
+        Self::with(patient(RedisSettings::parse(url).unwrap())).await
     }
 
     pub(crate) async fn with(settings: RedisSettings) -> Self {
@@ -309,6 +309,12 @@ async fn many_tasks_do_not_disturb_each_other(replicas: &Replicas) {
     for id in ids {
         assert_eq!(replicas.here.read(&id).await.unwrap(), None);
     }
+}
+
+/// For what is not about time, on a machine that is busy with other tests.
+pub(crate) fn patient(mut settings: RedisSettings) -> RedisSettings {
+    settings.timeout = Duration::from_secs(3);
+    settings
 }
 
 pub(crate) fn new_id() -> String {

@@ -41,7 +41,7 @@ pub struct House {
 /// 2026-01-01; every house lives then.
 pub const OPENING: Timestamp = Timestamp::from_unix(1_767_225_600);
 
-const AUDIENCE: &str = "https://wiki.example.com";
+pub const AUDIENCE: &str = "https://wiki.example.com";
 
 impl House {
     pub async fn open() -> Self {
@@ -95,6 +95,11 @@ impl House {
         house.provider.stop().await;
         house.clock.advance(Duration::from_secs(1));
         house
+    }
+
+    /// Ends the gateway as an operator does.
+    pub async fn stop(self) {
+        self.gateway.stop().await;
     }
 
     pub fn url(&self, path: &str) -> String {

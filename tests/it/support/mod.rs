@@ -9,6 +9,7 @@ pub mod lasting;
 pub mod process;
 pub mod programs;
 pub mod redis;
+pub mod redis_groups;
 pub mod relay;
 pub mod upstream;
 pub mod wire;

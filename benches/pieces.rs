@@ -29,7 +29,6 @@ use vestibule::{
     provider::Providers,
     secret::Secret,
     session::{Session, Sessions},
-    telemetry::Metrics,
     time::{Clock, SystemClock, Timestamp},
     upstream::{headers::Scrubber, target::Target},
 };
@@ -183,7 +182,7 @@ impl Site {
     }
 
     fn providers(&self) -> Providers {
-        Providers::new(self.settings.providers.clone(), Arc::new(Metrics::default())).unwrap()
+        Providers::new(self.settings.providers.clone(), &Arc::default(), None).unwrap()
     }
 }
 

@@ -4,6 +4,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod keygen;
+pub mod reload;
 pub mod run;
 mod sessions;
 

@@ -158,7 +158,13 @@ impl Load<'_> {
     }
 }
 
-/// No key and no list of certificates is longer, in bytes.
+/// The configuration itself.
+pub(super) fn text(path: &Path) -> io::Result<String> {
+    let (bytes, _) = read_bounded(path)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+}
+
+/// No configuration, no key and no list of certificates is longer, in bytes.
 const LONGEST_FILE: u64 = 4 * 1024 * 1024;
 
 fn read_bounded(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {

@@ -21,7 +21,7 @@ mod store;
 mod value;
 mod vocabulary;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use toml::de::DeTable;
 
@@ -66,7 +66,7 @@ pub struct Settings {
 /// Every problem of the file.
 pub fn load(path: &Path, now: Timestamp) -> Result<Settings, Problems> {
     let origin = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| Problems::unreadable(&origin, &error))?;
+    let text = load::text(path).map_err(|error| Problems::unreadable(&origin, &error))?;
     let surroundings = Surroundings {
         directory: path.parent().unwrap_or(Path::new("")),
         variable: |name| std::env::var(name).ok(),

@@ -67,14 +67,15 @@ impl Gateway {
             return Ok(Authentication::Anonymous);
         };
         // Logged in elsewhere: that session is still good for the routes of its provider.
-        if !admission.providers.contains(&presented.held.session.login.provider) {
+        let login = &presented.held.session.login;
+        if self.providers.of_login(login).is_none() || !admission.providers.contains(&login.provider) {
             return Ok(Authentication::Anonymous);
         }
         let Some(held) = self.kept_fresh(presented, &jar, origin, visit, now).await? else {
             visit.cookies.extend(jar.delete_split());
             return Ok(Authentication::Anonymous);
         };
-        self.streams.extend(&held.session);
+        self.streams.extend(&held);
         let authentication = self.identified(&held.session, now);
         visit.session = Some(held);
         Ok(authentication)
@@ -90,13 +91,23 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<Option<Arc<Held>>, Error> {
         let Presented { held, stale } = presented;
-        let Held { session, place } = &*held;
+        let Held {
+            session,
+            place,
+            sealed_by,
+        } = &*held;
+        let sealed_by = *sealed_by;
         let (held, changed) = match self.renewed_if_due(session, place, now).await {
             None => (held, stale),
             Some(Renewal::Renewed(login, place)) => {
                 let unkept = matches!(place, Place::Browser);
                 let session = session.renewed(login, now).into();
-                (Arc::new(Held { session, place }), unkept)
+                let renewed = Held {
+                    session,
+                    place,
+                    sealed_by,
+                };
+                (Arc::new(renewed), unkept)
             }
             Some(Renewal::Ended) => {
                 self.streams.end(&session.id);
@@ -112,7 +123,12 @@ impl Gateway {
         }
         let place = held.place.clone();
         let session = held.session.seen(now).into();
-        let held = Held { session, place };
+        let sealed_by = self.sessions.ring().first();
+        let held = Held {
+            session,
+            place,
+            sealed_by,
+        };
         let cookies = self.sessions.keep(&held.session, &held.place, jar, origin, now).await?;
         visit.cookies.extend(cookies);
         Ok(Some(held.into()))
@@ -127,13 +143,13 @@ impl Gateway {
         if now < due {
             return None;
         }
-        let provider = self.providers.by_id(&session.login.provider)?;
+        let provider = self.providers.of_login(&session.login)?;
         let renewal = self.renewals.renew(&self.sessions, provider, session, place, now);
         Some(renewal.await)
     }
 
     pub(super) fn identified(&self, session: &Session, now: Timestamp) -> Authentication {
-        let Some(provider) = self.providers.by_id(&session.login.provider) else {
+        let Some(provider) = self.providers.of_login(&session.login) else {
             return Authentication::Anonymous;
         };
         let ends_at = self.sessions.ends_at(session);

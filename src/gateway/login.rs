@@ -126,7 +126,10 @@ impl Gateway {
         let suffix = format!("{PENDING}{attempt}");
         let pending = self.recall(&suffix, &jar, origin).ok_or(Error::LoginUnknown)?;
         visit.cookies.extend(jar.delete(&suffix));
-        let provider = self.providers.by_id(pending.provider()).ok_or(Error::LoginUnknown)?;
+        let provider = self.providers.by_id(pending.provider());
+        // Another issuer may go by that name by now: it gets no code of the other's.
+        let provider = provider.filter(|provider| provider.issuer() == pending.issuer());
+        let provider = provider.ok_or(Error::LoginUnknown)?;
         let grant: CodeGrant = pending.accept(response, now)?;
         if !self.logins.first_use(&state) {
             return Err(Error::LoginUnknown);

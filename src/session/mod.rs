@@ -3,6 +3,7 @@
 mod cookie;
 mod ending;
 mod held;
+mod inherited;
 mod memory;
 mod redis;
 mod seal;
@@ -20,7 +21,7 @@ use http::HeaderValue;
 pub use memory::MemoryStore;
 use moka::sync::Cache;
 pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
-pub use seal::{Context, KeyRing, SealingKey};
+pub use seal::{Context, KeyId, KeyRing, SealingKey};
 pub use settings::{CookieSettings, SameSite, Settings, StoreSettings};
 use store::Record;
 pub use store::{Ended, Replaced, SessionStore, StoreError};
@@ -71,6 +72,15 @@ pub enum KeepError {
 impl Sessions {
     /// `None` when the settings hold no key.
     pub fn new(settings: Settings) -> Option<Self> {
+        let store: Arc<dyn SessionStore> = match &settings.store {
+            StoreSettings::Cookie => Arc::new(MemoryStore::new(0)),
+            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
+            StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
+        };
+        Self::in_store(settings, store)
+    }
+
+    fn in_store(settings: Settings, store: Arc<dyn SessionStore>) -> Option<Self> {
         let ring = KeyRing::new(&settings.keys)?;
         let lifetime = match &settings.store {
             StoreSettings::Cookie => OPENED_LIFETIME,
@@ -81,11 +91,6 @@ impl Sessions {
             .max_capacity(OPENED_BYTES)
             .time_to_live(lifetime)
             .build();
-        let store: Arc<dyn SessionStore> = match &settings.store {
-            StoreSettings::Cookie => Arc::new(MemoryStore::new(0)),
-            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
-            StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
-        };
         Some(Self {
             index_keys: ring.index_keys(),
             settings,
@@ -140,7 +145,7 @@ impl Sessions {
             }
         };
         let Opened { held, by_old_key, .. } = opened;
-        let Held { session, place } = &*held;
+        let Held { session, place, .. } = &*held;
         if self.ends_at(session) <= now || self.was_ended(session, place).await? {
             return Ok(None);
         }
@@ -173,6 +178,7 @@ impl Sessions {
         let held = Held {
             session: Arc::new(stored::read(&opened.plaintext)?),
             place: Place::Browser,
+            sealed_by: opened.key,
         };
         Some(Opened {
             held: held.into(),
@@ -194,7 +200,12 @@ impl Sessions {
         };
         let found = self.current(&ticket, tenant).await?;
         Ok(found.map(|(session, place)| Opened {
-            held: Held { session, place }.into(),
+            held: Held {
+                session,
+                place,
+                sealed_by: ticket.sealed_by,
+            }
+            .into(),
             by_old_key: ticket.by_old_key,
             opened_at: now,
             // They are kept for a second, so their number is bounded by what can be read in one.
@@ -274,7 +285,7 @@ impl Sessions {
         {
             self.store.end(&old.id).await?;
         }
-        let ticket = Ticket::issue();
+        let ticket = Ticket::issue(&self.ring);
         let (record, life) = self.record(&ticket, session, 1, &tenant, now)?;
         let indices = self.indices(session);
         self.store.create(&ticket.id, record, indices, life).await?;
@@ -393,18 +404,19 @@ impl Sessions {
     }
 
     fn new_indices(&self, session: &Session) -> Box<[Fingerprint]> {
-        let Some(key) = self.index_keys.first() else {
-            return Box::default();
-        };
-        let of = |parts: &[&str]| key.of(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>());
         let (issuer, subject) = (session.login.issuer.as_str(), session.login.subject.as_str());
-        let sid = session.login.claims.text("sid").map(|sid| of(&["sid", issuer, sid]));
-        let always = [
-            of(&["issuer", issuer]),
-            of(&["subject", issuer, subject]),
-            of(&["session", &session.id]),
-        ];
-        always.into_iter().chain(sid).collect()
+        let sid = session.login.claims.text("sid");
+        let of = |key: &FingerprintKey| {
+            let of = |parts: &[&str]| key.of(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>());
+            let always = [
+                of(&["issuer", issuer]),
+                of(&["subject", issuer, subject]),
+                of(&["session", &session.id]),
+            ];
+            always.into_iter().chain(sid.map(|sid| of(&["sid", issuer, sid])))
+        };
+        // Under every key: what ended before the keys were replaced has ended all the same.
+        self.index_keys.iter().flat_map(of).collect()
     }
 
     /// The same index under every key of the ring: each replica finds it under the key that it has first.

@@ -10,6 +10,8 @@ use crate::secret::{FingerprintKey, Secret, random_bytes};
 
 const VERSION: u8 = 1;
 const KEY_ID_LENGTH: usize = 4;
+/// Tells keys apart, and says nothing about them.
+pub type KeyId = [u8; KEY_ID_LENGTH];
 const SALT_LENGTH: usize = 24;
 const HEAD_LENGTH: usize = 1 + KEY_ID_LENGTH + SALT_LENGTH;
 const TAG_LENGTH: usize = 16;
@@ -18,7 +20,7 @@ const TAG_LENGTH: usize = 16;
 #[derive(Clone, Debug)]
 pub struct SealingKey {
     text: Secret,
-    id: [u8; KEY_ID_LENGTH],
+    id: KeyId,
 }
 
 impl SealingKey {
@@ -67,7 +69,7 @@ pub struct Context<'a> {
 pub struct KeyRing(Vec<RingKey>);
 
 struct RingKey {
-    id: [u8; KEY_ID_LENGTH],
+    id: KeyId,
     /// Ready to expand: HKDF's extract step takes the salt, which is new each time, so the input key is kept.
     bytes: zeroize::Zeroizing<Vec<u8>>,
 }
@@ -83,6 +85,16 @@ impl KeyRing {
     pub fn new(keys: &[SealingKey]) -> Option<Self> {
         let ring: Vec<_> = keys.iter().filter_map(RingKey::new).collect();
         (!ring.is_empty() && ring.len() == keys.len()).then_some(Self(ring))
+    }
+
+    /// The key that seals.
+    pub fn first(&self) -> KeyId {
+        self.0.first().map_or([0; KEY_ID_LENGTH], |key| key.id)
+    }
+
+    /// Whether what this key sealed can be opened.
+    pub fn has(&self, id: KeyId) -> bool {
+        self.0.iter().any(|key| key.id == id)
     }
 
     /// For each key, one that turns names into what only those who have the key can find again.
@@ -128,6 +140,7 @@ impl KeyRing {
             .ok()?;
         Some(Opened {
             plaintext: plaintext.to_vec(),
+            key: key.id,
             by_old_key: position > 0,
         })
     }
@@ -137,6 +150,8 @@ impl KeyRing {
 #[derive(Debug)]
 pub struct Opened {
     pub plaintext: Vec<u8>,
+    /// The key that had sealed it.
+    pub key: KeyId,
     /// Whether it should be sealed anew with the first key.
     pub by_old_key: bool,
 }

@@ -23,7 +23,7 @@ pub struct Settings {
 }
 
 /// Where sessions are kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum StoreSettings {
     /// In the browser, sealed.
     #[default]
@@ -35,7 +35,7 @@ pub enum StoreSettings {
 }
 
 /// The `cookie` key of the `[session]` table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieSettings {
     /// Without prefix; `__Host-` is put before it on https, `__Secure-` when there is a domain.
     pub name: Box<str>,

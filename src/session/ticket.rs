@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Session,
-    seal::{Context, KeyRing, SealingKey},
+    seal::{Context, KeyId, KeyRing, SealingKey},
     store::Record,
     stored,
 };
@@ -20,6 +20,8 @@ use crate::{
 pub struct Ticket {
     pub id: Box<str>,
     key: SealingKey,
+    /// The key of the ring that the browser's copy is sealed with.
+    pub sealed_by: KeyId,
     /// Sealed under an old key of the ring.
     pub by_old_key: bool,
 }
@@ -36,10 +38,11 @@ const VERSION: u32 = 1;
 
 impl Ticket {
     /// For a new session.
-    pub(super) fn issue() -> Self {
+    pub(super) fn issue(ring: &KeyRing) -> Self {
         Self {
             id: random_text::<16>().into(),
             key: SealingKey::random(),
+            sealed_by: ring.first(),
             by_old_key: false,
         }
     }
@@ -61,6 +64,7 @@ impl Ticket {
         (written.v == VERSION).then_some(Self {
             id: written.id,
             key,
+            sealed_by: opened.key,
             by_old_key: opened.by_old_key,
         })
     }

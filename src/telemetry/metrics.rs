@@ -21,17 +21,28 @@ const BUCKETS: [f64; 15] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// What is counted; a request only adds to numbers that it finds by index.
+/// What is counted for as long as the process lives.
 pub struct Metrics {
     registry: Registry,
-    /// At the id of the route; the last is of requests that have none.
-    routes: Box<[RouteMetrics]>,
     requests: Family<RequestLabels, Counter>,
+    durations: Durations,
+    upstream_durations: Durations,
     authentications: [(&'static str, Counter); 4],
     provider_calls: Family<CallLabels, Counter>,
     token_cache: Family<CacheLabels, Counter>,
     connections: Gauge,
     panics: Counter,
+    reloads: Family<ReloadLabels, Counter>,
+    generation: Gauge,
+    loaded_at: Gauge,
+    insecure: Gauge,
+}
+
+/// The numbers of the routes of one configuration: a request only adds to what it finds by index.
+pub struct RouteCounts {
+    metrics: Arc<Metrics>,
+    /// At the id of the route; the last is of requests that have none.
+    routes: Box<[RouteMetrics]>,
 }
 
 /// The numbers of one route.
@@ -74,34 +85,54 @@ struct CacheLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: &'static str,
+}
+
 type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
-impl Metrics {
-    /// For these routes, in the order of their ids, under a file that weakens so many checks.
-    pub fn new(routes: &[&str], exceptions: usize) -> Self {
-        let durations = Durations::new_with_constructor(histogram);
-        let upstream_durations = Durations::new_with_constructor(histogram);
-        let route = |name: &str| RouteMetrics::new(name, &durations, &upstream_durations);
-        // Prometheus takes an empty label for an absent one, and no route has an empty name.
+/// How a reload of the configuration ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    Done,
+    Refused,
+}
+
+impl Reload {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("vestibule"),
-            routes: routes.iter().copied().chain([""]).map(route).collect(),
             requests: Family::default(),
+            durations: Durations::new_with_constructor(histogram),
+            upstream_durations: Durations::new_with_constructor(histogram),
             authentications: ["session", "bearer", "anonymous", "rejected"].map(|result| (result, Counter::default())),
             provider_calls: Family::default(),
             token_cache: Family::default(),
             connections: Gauge::default(),
             panics: Counter::default(),
+            reloads: Family::default(),
+            generation: Gauge::default(),
+            loaded_at: Gauge::default(),
+            insecure: Gauge::default(),
         };
-        metrics.register(durations, upstream_durations);
-        let insecure: Gauge = Gauge::default();
-        insecure.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
-        let help = "Settings called insecure_… that are in force";
-        metrics.registry.register("insecure_settings", help, insecure);
+        metrics.register();
+        metrics.register_configuration();
         metrics
     }
+}
 
-    fn register(&mut self, durations: Durations, upstream_durations: Durations) {
+impl Metrics {
+    fn register(&mut self) {
         let registry = &mut self.registry;
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of this program", build);
@@ -109,12 +140,12 @@ impl Metrics {
         registry.register(
             "request_duration_seconds",
             "Until the head of the answer is there",
-            durations,
+            self.durations.clone(),
         );
         registry.register(
             "upstream_duration_seconds",
             "The part of that which the upstream took",
-            upstream_durations,
+            self.upstream_durations.clone(),
         );
         let authentications = Family::<AuthenticationLabels, Counter>::default();
         for (result, counter) in &mut self.authentications {
@@ -129,29 +160,68 @@ impl Metrics {
         registry.register("panics", "Requests that a bug ended", self.panics.clone());
     }
 
+    fn register_configuration(&mut self) {
+        let registry = &mut self.registry;
+        for outcome in [Reload::Done, Reload::Refused].map(Reload::as_str) {
+            drop(self.reloads.get_or_create(&ReloadLabels { outcome }));
+        }
+        let help = "Reloads of the configuration, and how they ended";
+        registry.register("config_reloads", help, self.reloads.clone());
+        let help = "Which configuration serves: 1 after the start, and one more with every reload";
+        registry.register("config_generation", help, self.generation.clone());
+        let help = "When that configuration was loaded, in seconds since 1970";
+        registry.register("config_loaded_timestamp_seconds", help, self.loaded_at.clone());
+        let help = "Settings called insecure_… that are in force";
+        registry.register("insecure_settings", help, self.insecure.clone());
+    }
+
+    /// Notes that a configuration serves from now on, and how many checks it weakens; `now` in seconds since 1970.
+    pub fn serves(&self, exceptions: usize, now: i64) {
+        self.generation.inc();
+        self.loaded_at.set(now);
+        self.insecure.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a reload.
+    pub fn reload(&self, outcome: Reload) {
+        let outcome = outcome.as_str();
+        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
+    }
+
+    /// A place for each of these routes, in the order of their ids; a route that had one goes on counting there.
+    pub fn routes<'a>(self: &Arc<Self>, names: impl Iterator<Item = &'a str>) -> RouteCounts {
+        let route = |name: &str| RouteMetrics::new(name, &self.durations, &self.upstream_durations);
+        RouteCounts {
+            metrics: self.clone(),
+            // Prometheus takes an empty label for an absent one, and no route has an empty name.
+            routes: names.chain([""]).map(route).collect(),
+        }
+    }
+
+    /// Tells no more of a route that is gone: a file that is reloaded for ever must not fill the memory.
+    pub fn forget(&self, route: &str) {
+        let route: Arc<str> = route.into();
+        let labels = RouteLabels { route: route.clone() };
+        self.durations.remove(&labels);
+        self.upstream_durations.remove(&labels);
+        for (decision, status) in DECISIONS
+            .iter()
+            .flat_map(|decision| STATUSES.map(|status| (*decision, status)))
+        {
+            self.requests.remove(&RequestLabels {
+                route: route.clone(),
+                decision,
+                status,
+            });
+        }
+    }
+
     /// Everything, for `/metrics`.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // A string takes whatever is written.
         let _ = text::encode(&mut text, &self.registry);
         text
-    }
-
-    /// Counts an answered request.
-    pub fn request(&self, record: &AccessRecord<'_>) {
-        let known = |(result, _): &&(&str, Counter)| Some(*result) == record.authentication;
-        if let Some((_, counter)) = self.authentications.iter().find(known) {
-            counter.inc();
-        }
-        let index = record.route.map_or(usize::MAX, |(index, _)| index);
-        let Some(route) = self.routes.get(index).or(self.routes.last()) else {
-            return;
-        };
-        route.count(record, &self.requests);
-        route.duration.observe(record.duration.as_secs_f64());
-        if let Some(upstream) = record.upstream {
-            route.upstream.observe(upstream.as_secs_f64());
-        }
     }
 
     /// Counts a call to an authorization server, and how it ended.
@@ -186,16 +256,34 @@ impl Metrics {
     }
 }
 
-impl Default for Metrics {
-    /// For no route.
-    fn default() -> Self {
-        Self::new(&[], 0)
-    }
-}
-
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl RouteCounts {
+    /// Counts an answered request.
+    pub fn request(&self, record: &AccessRecord<'_>) {
+        let known = |(result, _): &&(&str, Counter)| Some(*result) == record.authentication;
+        if let Some((_, counter)) = self.metrics.authentications.iter().find(known) {
+            counter.inc();
+        }
+        let index = record.route.map_or(usize::MAX, |(index, _)| index);
+        let Some(route) = self.routes.get(index).or(self.routes.last()) else {
+            return;
+        };
+        route.count(record, &self.metrics.requests);
+        route.duration.observe(record.duration.as_secs_f64());
+        if let Some(upstream) = record.upstream {
+            route.upstream.observe(upstream.as_secs_f64());
+        }
+    }
+}
+
+impl fmt::Debug for RouteCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteCounts").finish_non_exhaustive()
     }
 }
 
@@ -271,11 +359,14 @@ mod tests {
 
     #[test]
     fn everything_is_counted_under_its_name() {
-        let metrics = Metrics::new(&["wiki", "public"], 2);
-        metrics.request(&answered(Some((1, "public")), "allow", 200));
-        metrics.request(&answered(Some((1, "public")), "allow", 204));
-        metrics.request(&answered(None, "not_found", 404));
-        metrics.request(&answered(Some((0, "wiki")), "something new", 999));
+        let metrics = Arc::new(Metrics::default());
+        metrics.serves(2, 1_767_225_600);
+        let routes = metrics.routes(["wiki", "public"].into_iter());
+        routes.request(&answered(Some((1, "public")), "allow", 200));
+        routes.request(&answered(Some((1, "public")), "allow", 204));
+        routes.request(&answered(None, "not_found", 404));
+        routes.request(&answered(Some((0, "wiki")), "something new", 999));
+        metrics.reload(Reload::Refused);
         metrics.provider_call("corp", "introspection", "ok");
         metrics.token_cache("corp", "jwt", "hit").inc();
         metrics.panic();
@@ -292,6 +383,10 @@ mod tests {
             "vestibule_provider_calls_total{provider=\"corp\",call=\"introspection\",outcome=\"ok\"} 1\n",
             "vestibule_authentications_total{result=\"session\"} 4\n",
             "vestibule_insecure_settings 2\n",
+            "vestibule_config_reloads_total{outcome=\"done\"} 0\n",
+            "vestibule_config_reloads_total{outcome=\"refused\"} 1\n",
+            "vestibule_config_generation 1\n",
+            "vestibule_config_loaded_timestamp_seconds 1767225600\n",
             "vestibule_token_cache_total{provider=\"corp\",kind=\"jwt\",outcome=\"hit\"} 1\n",
             "vestibule_connections 1\n",
             "vestibule_panics_total 1\n",
@@ -306,12 +401,26 @@ mod tests {
 
     #[test]
     fn without_routes_requests_are_still_counted() {
-        let metrics = Metrics::default();
-        metrics.request(&answered(Some((3, "lost")), "allow", 200));
+        let metrics = Arc::new(Metrics::default());
+        metrics
+            .routes(std::iter::empty())
+            .request(&answered(Some((3, "lost")), "allow", 200));
         assert!(
             metrics
                 .encode()
                 .contains("{route=\"\",decision=\"allow\",status=\"2xx\"} 1\n")
         );
+    }
+    #[test]
+    fn a_route_goes_on_counting_in_another_place_until_it_is_gone() {
+        let metrics = Arc::new(Metrics::default());
+        let before = metrics.routes(["wiki", "public"].into_iter());
+        before.request(&answered(Some((1, "public")), "allow", 200));
+        let after = metrics.routes(["public"].into_iter());
+        after.request(&answered(Some((0, "public")), "allow", 200));
+        let line = "vestibule_requests_total{route=\"public\",decision=\"allow\",status=\"2xx\"} 2\n";
+        assert!(metrics.encode().contains(line));
+        metrics.forget("public");
+        assert!(!metrics.encode().contains("route=\"public\""));
     }
 }

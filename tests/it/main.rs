@@ -17,6 +17,8 @@ mod logout;
 mod operating;
 mod redis;
 mod redis_outage;
+mod reload;
+mod reload_streams;
 mod replicas;
 mod stalls;
 mod store_faults;

@@ -7,6 +7,7 @@ mod keygen;
 pub mod reload;
 pub mod run;
 mod sessions;
+mod watch;
 
 use std::{
     io::{self, Write},

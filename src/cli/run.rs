@@ -1,6 +1,6 @@
 //! `vestibule run`: serves.
 
-use std::{convert::Infallible, io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use tokio::{
     runtime::Builder,
@@ -10,9 +10,10 @@ use tokio::{
 use super::{
     No,
     reload::{Reloader, Started},
+    watch::Watch,
 };
 use crate::{
-    config::{self, Settings, Warning},
+    config::{self, Settings, Sources, Warning},
     gateway::{self, Generations, Parts},
     server::{BindError, Running, Server},
     telemetry::{self, Metrics},
@@ -84,10 +85,12 @@ pub(super) fn parts(settings: Settings) -> Parts {
 }
 
 pub(super) fn run(file: &Path) -> Result<(), No> {
-    let settings = config::load(file, SystemClock.now())?;
+    let mut sources = Sources::default();
+    let settings = config::load_noting(file, &mut sources, SystemClock.now())?;
     let _log = telemetry::init(&settings.log)?;
     warn(&settings.warnings);
-    serve(file, settings)
+    let watch = Watch::over(file, sources, settings.watch);
+    serve(settings, watch)
 }
 
 pub(super) fn warn(warnings: &[Warning]) {
@@ -96,8 +99,8 @@ pub(super) fn warn(warnings: &[Warning]) {
     }
 }
 
-/// Serves until it is told to stop, and loads the file again whenever it is told to.
-fn serve(file: &Path, settings: Settings) -> Result<(), No> {
+/// Serves until it is told to stop, and by another file whenever there is one.
+fn serve(settings: Settings, watch: Watch) -> Result<(), No> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(StartError::Threads)?.block_on(async {
         let mut signals = Signals::new().map_err(StartError::Signals)?;
@@ -106,27 +109,9 @@ fn serve(file: &Path, settings: Settings) -> Result<(), No> {
         announce(&running);
         tokio::select! {
             outcome = until_stopped(running, &mut signals) => outcome,
-            never = keep_up(file, reloader, reload) => match never {},
+            never = watch.keep_up(reloader, reload) => match never {},
         }
     })
-}
-
-/// Loads the file again at every signal.
-async fn keep_up(file: &Path, mut reloader: Reloader, mut told: Signal) -> Infallible {
-    loop {
-        if told.recv().await.is_none() {
-            // Nothing will ever be told.
-            std::future::pending::<()>().await;
-        }
-        let path = file.to_owned();
-        // Elsewhere: a file on a disk that does not answer must not keep anybody from stopping.
-        let load = move || config::load(&path, SystemClock.now());
-        match tokio::task::spawn_blocking(load).await {
-            // What became of it stands in the log.
-            Ok(loaded) => drop(reloader.take(loaded)),
-            Err(error) => tracing::error!(%error, "the configuration could not be loaded"),
-        }
-    }
 }
 
 fn announce(running: &Running) {

@@ -346,3 +346,38 @@ async fn f_12_sighup_loads_the_file_again_and_a_bad_one_is_told_line_by_line() {
     assert_eq!(client().get(scene.url("/public/")).send().await.unwrap().status(), 401);
     assert_eq!(alice.fetch(&scene.url("/")).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_file_that_changes_is_loaded_when_it_has_been_written() {
+    let mut scene = Scene::start().await;
+    let file = scene.gateway.read("vestibule.toml");
+    // As orchestrators do it: the file is a link to a link, and the one in between is flipped.
+    let at = |name: &str| scene.gateway.path(name);
+    for (name, path) in [("one", "/public\""), ("two", "/open\"")] {
+        std::fs::create_dir(at(name)).unwrap();
+        std::fs::write(at(name).join("vestibule.toml"), file.replace("/public\"", path)).unwrap();
+    }
+    std::os::unix::fs::symlink("one", at("data")).unwrap();
+    std::os::unix::fs::symlink("data/vestibule.toml", at("link")).unwrap();
+    std::fs::rename(at("link"), at("vestibule.toml")).unwrap();
+    std::os::unix::fs::symlink("two", at("flipped")).unwrap();
+    std::fs::rename(at("flipped"), at("data")).unwrap();
+    scene.gateway.line_with("the configuration was reloaded");
+    assert_eq!(client().get(scene.url("/open/")).send().await.unwrap().status(), 200);
+
+    // A secret counts as well, and a bad one is told of once.
+    scene.gateway.write("secret", "");
+    scene.gateway.line_with("secret holds no secret");
+    scene.gateway.line_with("the configuration was not reloaded");
+    scene.gateway.write("secret", "another");
+    scene.gateway.line_with("the configuration was reloaded");
+
+    let off = file.replace("server.workers", "server.watch = false\nserver.workers");
+    std::fs::remove_file(scene.gateway.path("vestibule.toml")).unwrap();
+    scene.gateway.write("vestibule.toml", &off);
+    scene.gateway.line_with("the configuration was reloaded");
+    scene.gateway.write("vestibule.toml", &format!("{off}\n[admim]\n"));
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let rest = scene.gateway.stop().join("\n");
+    assert!(!rest.contains("admim"), "nobody asked for it");
+}

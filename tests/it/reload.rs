@@ -8,6 +8,7 @@ use vestibule::{cli::reload::ReloadError, session::SealingKey};
 use crate::support::{
     browser::{Browser, client},
     house::House,
+    redis::{Redis, redis_is_installed},
     upstream::EchoUpstream,
 };
 
@@ -188,7 +189,16 @@ impl Keys {
 async fn keys_are_replaced_and_nobody_is_logged_out() {
     let keys = Keys::new();
     let first = keys.named(&["old"]);
-    for store in ["store = \"cookie\"", "store = \"memory\""] {
+    let redis = redis_is_installed().then(Redis::start);
+    let in_redis = redis.as_ref().map(|redis| {
+        std::fs::write(keys.0.path().join("url"), redis.url()).unwrap();
+        format!(
+            "store = \"redis\"\nredis = {{ url_file = {:?} }}",
+            keys.0.path().join("url")
+        )
+    });
+    let stores = ["store = \"cookie\"", "store = \"memory\""].map(str::to_owned);
+    for store in stores.into_iter().chain(in_redis) {
         for steps in [
             &[&["new", "old"] as &[&str], &["new"]] as &[&[&str]],
             &[&["old", "new"], &["new", "old"], &["new"]],
@@ -285,6 +295,22 @@ async fn what_a_provider_said_is_kept_as_long_as_it_is_the_same_one() {
         ))
         .unwrap();
     assert_eq!((house.ask(&jwt).await, house.ask(&opaque).await), (401, 401));
+}
+
+#[tokio::test]
+async fn connections_to_an_application_that_did_not_move_are_kept() {
+    let house = House::open().await;
+    let client = client();
+    let ask = async || {
+        let answer = client.get(house.url("/public")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.bytes().await.unwrap();
+    };
+    ask().await;
+    assert_eq!(house.upstream.connections(), 1);
+    house.reload(&with_route(&house, "new", "auth = [\"public\"]")).unwrap();
+    ask().await;
+    assert_eq!(house.upstream.connections(), 1);
 }
 
 #[tokio::test]

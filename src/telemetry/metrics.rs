@@ -1,33 +1,22 @@
 //! Counters and histograms in the OpenMetrics text format.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
 
-use super::AccessRecord;
-
-/// All that can be decided; what is none of these is counted as the last.
-const DECISIONS: [&str; 7] = ["allow", "login", "challenge", "deny", "endpoint", "not_found", "error"];
-const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-/// Seconds; the gateway itself takes less than the first.
-const BUCKETS: [f64; 15] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
+use super::routes::{Durations, RequestLabels, histogram};
 
 /// What is counted for as long as the process lives.
 pub struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    durations: Durations,
-    upstream_durations: Durations,
-    authentications: [(&'static str, Counter); 4],
+    pub(super) requests: Family<RequestLabels, Counter>,
+    pub(super) durations: Durations,
+    pub(super) upstream_durations: Durations,
+    pub(super) authentications: [(&'static str, Counter); 4],
     provider_calls: Family<CallLabels, Counter>,
     token_cache: Family<CacheLabels, Counter>,
     connections: Gauge,
@@ -36,34 +25,6 @@ pub struct Metrics {
     generation: Gauge,
     loaded_at: Gauge,
     insecure: Gauge,
-}
-
-/// The numbers of the routes of one configuration: a request only adds to what it finds by index.
-pub struct RouteCounts {
-    metrics: Arc<Metrics>,
-    /// At the id of the route; the last is of requests that have none.
-    routes: Box<[RouteMetrics]>,
-}
-
-/// The numbers of one route.
-struct RouteMetrics {
-    name: Arc<str>,
-    /// For each decision and class of status; those that never happen are not shown.
-    requests: [[OnceLock<Counter>; STATUSES.len()]; DECISIONS.len()],
-    duration: Histogram,
-    upstream: Histogram,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
-    route: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: Arc<str>,
-    decision: &'static str,
-    status: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -89,8 +50,6 @@ struct CacheLabels {
 struct ReloadLabels {
     outcome: &'static str,
 }
-
-type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
 /// How a reload of the configuration ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,34 +147,6 @@ impl Metrics {
         self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
     }
 
-    /// A place for each of these routes, in the order of their ids; a route that had one goes on counting there.
-    pub fn routes<'a>(self: &Arc<Self>, names: impl Iterator<Item = &'a str>) -> RouteCounts {
-        let route = |name: &str| RouteMetrics::new(name, &self.durations, &self.upstream_durations);
-        RouteCounts {
-            metrics: self.clone(),
-            // Prometheus takes an empty label for an absent one, and no route has an empty name.
-            routes: names.chain([""]).map(route).collect(),
-        }
-    }
-
-    /// Tells no more of a route that is gone: a file that is reloaded for ever must not fill the memory.
-    pub fn forget(&self, route: &str) {
-        let route: Arc<str> = route.into();
-        let labels = RouteLabels { route: route.clone() };
-        self.durations.remove(&labels);
-        self.upstream_durations.remove(&labels);
-        for (decision, status) in DECISIONS
-            .iter()
-            .flat_map(|decision| STATUSES.map(|status| (*decision, status)))
-        {
-            self.requests.remove(&RequestLabels {
-                route: route.clone(),
-                decision,
-                status,
-            });
-        }
-    }
-
     /// Everything, for `/metrics`.
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -262,67 +193,6 @@ impl fmt::Debug for Metrics {
     }
 }
 
-impl RouteCounts {
-    /// Counts an answered request.
-    pub fn request(&self, record: &AccessRecord<'_>) {
-        let known = |(result, _): &&(&str, Counter)| Some(*result) == record.authentication;
-        if let Some((_, counter)) = self.metrics.authentications.iter().find(known) {
-            counter.inc();
-        }
-        let index = record.route.map_or(usize::MAX, |(index, _)| index);
-        let Some(route) = self.routes.get(index).or(self.routes.last()) else {
-            return;
-        };
-        route.count(record, &self.metrics.requests);
-        route.duration.observe(record.duration.as_secs_f64());
-        if let Some(upstream) = record.upstream {
-            route.upstream.observe(upstream.as_secs_f64());
-        }
-    }
-}
-
-impl fmt::Debug for RouteCounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteCounts").finish_non_exhaustive()
-    }
-}
-
-impl RouteMetrics {
-    fn new(name: &str, durations: &Durations, upstream_durations: &Durations) -> Self {
-        let name: Arc<str> = name.into();
-        let labels = RouteLabels { route: name.clone() };
-        Self {
-            name,
-            requests: Default::default(),
-            duration: durations.get_or_create_owned(&labels),
-            upstream: upstream_durations.get_or_create_owned(&labels),
-        }
-    }
-
-    fn count(&self, record: &AccessRecord<'_>, requests: &Family<RequestLabels, Counter>) {
-        let last = DECISIONS.len().saturating_sub(1);
-        let decision = DECISIONS.iter().position(|&known| known == record.decision);
-        let decision = decision.unwrap_or(last);
-        let status = usize::from(record.status / 100).saturating_sub(1);
-        let status = status.min(STATUSES.len().saturating_sub(1));
-        let Some(counter) = self.requests.get(decision).and_then(|row| row.get(status)) else {
-            return;
-        };
-        let make = || {
-            requests.get_or_create_owned(&RequestLabels {
-                route: self.name.clone(),
-                decision: DECISIONS.get(decision).unwrap_or(&""),
-                status: STATUSES.get(status).unwrap_or(&""),
-            })
-        };
-        counter.get_or_init(make).inc();
-    }
-}
-
-fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
-}
-
 /// Counted as an open connection for as long as it lives.
 #[derive(Debug)]
 pub struct OpenConnection(Gauge);
@@ -338,6 +208,7 @@ mod tests {
     use std::{net::Ipv4Addr, time::Duration};
 
     use super::*;
+    use crate::telemetry::AccessRecord;
 
     fn answered(route: Option<(usize, &'static str)>, decision: &'static str, status: u16) -> AccessRecord<'static> {
         AccessRecord {

@@ -4,12 +4,14 @@ mod access;
 mod line;
 mod log;
 mod metrics;
+mod routes;
 mod sink;
 mod stopwatch;
 
 pub use access::{AccessRecord, access, wants_access};
 pub use log::{LogError, LogGuard, init};
-pub use metrics::{Metrics, OpenConnection, Reload, RouteCounts};
+pub use metrics::{Metrics, OpenConnection, Reload};
+pub use routes::RouteCounts;
 pub use stopwatch::Stopwatch;
 
 /// The `[log]` table.

@@ -33,7 +33,6 @@ use vestibule::{
     provider::Providers,
     secret::Secret,
     session::{self, Presented, RedisSettings, Session, Sessions, StoreSettings},
-    telemetry::Metrics,
     time::{Clock, SystemClock, Timestamp},
     upstream::{headers::Scrubber, target::Target},
 };
@@ -236,7 +235,7 @@ impl Site {
     }
 
     fn providers(&self) -> Providers {
-        Providers::new(self.settings.providers.clone(), Arc::new(Metrics::default())).unwrap()
+        Providers::new(self.settings.providers.clone(), &Arc::default(), None).unwrap()
     }
 }
 

@@ -54,6 +54,7 @@ pub fn random_text<const N: usize>() -> String {
 }
 
 /// A key under which secrets are fingerprinted, drawn when the process starts.
+#[derive(Clone)]
 pub struct FingerprintKey(hmac::Key);
 
 impl FingerprintKey {

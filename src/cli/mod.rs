@@ -4,8 +4,10 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod keygen;
+pub mod reload;
 pub mod run;
 mod sessions;
+mod watch;
 
 use std::{
     io::{self, Write},

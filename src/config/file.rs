@@ -60,6 +60,8 @@ tables! {
         drain_timeout: Duration,
         /// Threads that serve.
         workers: Count<1, 1024>,
+        /// Whether this file and those it refers to are loaded again when they change.
+        watch: bool,
         limits: Limits,
     }
 

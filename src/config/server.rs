@@ -31,6 +31,7 @@ pub(super) struct Server {
     pub(super) gateway: gateway::settings::Settings,
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) bodies: BodyLimits,
+    pub(super) watch: bool,
     /// The addresses that the file names.
     pub(super) listen: Vec<At<SocketAddr>>,
     pub(super) admin: Option<At<SocketAddr>>,
@@ -51,6 +52,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
     let admin = admin.listen.given().cloned();
     Server {
         bodies: body_limits(&limits),
+        watch: table.watch.or(true),
         server: Settings {
             listen: if listen.is_empty() {
                 vec![loopback(PORT)]

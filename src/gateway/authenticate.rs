@@ -112,14 +112,15 @@ impl Gateway {
             return Ok(Authentication::Anonymous);
         };
         // Logged in elsewhere: that session is still good for the routes of its provider.
-        if !admission.providers.contains(&presented.held.session.login.provider) {
+        let login = &presented.held.session.login;
+        if self.providers.of_login(login).is_none() || !admission.providers.contains(&login.provider) {
             return Ok(Authentication::Anonymous);
         }
         let Some(held) = self.kept_fresh(presented, &jar, origin, visit, now).await? else {
             visit.cookies.extend(jar.delete_split());
             return Ok(Authentication::Anonymous);
         };
-        self.streams.extend(&held.session);
+        self.streams.extend(&held);
         let authentication = self.identified(&held.session, now);
         visit.session = Some(held);
         Ok(authentication)
@@ -135,7 +136,12 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<Option<Arc<Held>>, Error> {
         let Presented { held, stale } = presented;
-        let Held { session, place } = &*held;
+        let Held {
+            session,
+            place,
+            sealed_by,
+        } = &*held;
+        let sealed_by = *sealed_by;
         let (held, changed) = match self.freshness(session, place, now).await {
             Freshness::Fresh => (held, stale),
             // A cookie with the old tokens could reach the browser after the one with the new ones.
@@ -144,7 +150,12 @@ impl Gateway {
                 let moved = session.seen_from != Some(visit.address);
                 let unkept = matches!(place, Place::Browser) || moved;
                 let session = session.renewed(login, now).into();
-                (Arc::new(Held { session, place }), unkept)
+                let renewed = Held {
+                    session,
+                    place,
+                    sealed_by,
+                };
+                (Arc::new(renewed), unkept)
             }
             Freshness::Replaced(Renewal::Ended) => {
                 self.streams.end(&session.id);
@@ -162,7 +173,12 @@ impl Gateway {
         }
         let place = held.place.clone();
         let session = held.session.seen(now).seen_from(visit.address).into();
-        let held = Held { session, place };
+        let sealed_by = self.sessions.ring().first();
+        let held = Held {
+            session,
+            place,
+            sealed_by,
+        };
         let cookies = self.sessions.keep(&held.session, &held.place, jar, origin, now).await?;
         visit.cookies.extend(cookies);
         Ok(Some(held.into()))
@@ -172,7 +188,7 @@ impl Gateway {
     async fn give_back(&self, jar: &CookieJar<'_>, origin: &Origin, now: Timestamp) -> Result<(), Error> {
         let ended = self.sessions.ended_meanwhile(jar, origin, now).await?;
         let Some(session) = ended else { return Ok(()) };
-        if let Some(provider) = self.providers.by_id(&session.login.provider)
+        if let Some(provider) = self.providers.of_login(&session.login)
             && let Some(refresh_token) = &session.login.refresh_token
         {
             provider.revoke(refresh_token.clone(), now);
@@ -185,7 +201,7 @@ impl Gateway {
         if session.login.refresh_token.is_none() || !is_due() {
             return Freshness::Fresh;
         }
-        let Some(provider) = self.providers.by_id(&session.login.provider) else {
+        let Some(provider) = self.providers.of_login(&session.login) else {
             return Freshness::Fresh;
         };
         let renewal = self.renewals.renew(&self.sessions, provider, session, place, now);
@@ -199,7 +215,7 @@ impl Gateway {
     }
 
     pub(super) fn identified(&self, session: &Session, now: Timestamp) -> Authentication {
-        let Some(provider) = self.providers.by_id(&session.login.provider) else {
+        let Some(provider) = self.providers.of_login(&session.login) else {
             return Authentication::Anonymous;
         };
         let ends_at = self.sessions.ends_at(session);

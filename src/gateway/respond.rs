@@ -267,7 +267,7 @@ fn upstream_error(error: &UpstreamError) -> Notice {
         UpstreamError::ClientGone => Notice::new(StatusCode::BAD_REQUEST, "incomplete", "The request broke off")
             .explained("The request ended before all of it had arrived."),
         UpstreamError::Cut => Notice::new(StatusCode::FORBIDDEN, "session_over", "You are not signed in any more")
-            .explained("Your session ended before the application had answered.")
+            .explained("Your session ended, or this place was closed to you, before the application had answered.")
             .offering(Action::Retry),
         UpstreamError::Identity(_) => {
             Notice::new(StatusCode::BAD_GATEWAY, "identity", "Your account cannot be described")

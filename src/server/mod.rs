@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{gateway::Gateway, telemetry::Metrics, upstream::body::Body};
+use crate::{gateway::Generations, telemetry::Metrics, upstream::body::Body};
 use admin::Office;
 use workers::{Shared, Stop};
 
@@ -37,7 +37,7 @@ pub trait Handle: Send + Sync + 'static {
     fn administer(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
 }
 
-impl Handle for Gateway {
+impl Handle for Generations {
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send {
         self.handle(request, peer)
     }
@@ -219,7 +219,7 @@ pub struct Settings {
 }
 
 /// The `[server.limits]` table, and what is not in the file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections of all workers; more wait in the kernel's queue.
     pub connections: usize,

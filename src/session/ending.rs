@@ -100,7 +100,7 @@ impl Sessions {
             .joined()
             .and_then(|text| self.open_sealed(&name, &tenant, &text, now));
         let Some(opened) = opened else { return Ok(None) };
-        let Held { session, place } = &*opened.held;
+        let Held { session, place, .. } = &*opened.held;
         let over = self.ends_at(session) <= now || !self.was_ended(session, place).await?;
         if over
             || !self

@@ -5,6 +5,7 @@ mod due;
 mod ending;
 mod held;
 mod index;
+mod inherited;
 mod lagging;
 mod marks;
 mod memory;
@@ -25,7 +26,7 @@ use lagging::Lagging;
 pub use memory::MemoryStore;
 use moka::sync::Cache;
 pub use redis::{RedisSettings, RedisSettingsError, RedisStore, SharedEndings};
-pub use seal::{Context, KeyRing, SealingKey};
+pub use seal::{Context, KeyId, KeyRing, SealingKey};
 pub use settings::{CookieSettings, SameSite, Settings, StoreSettings};
 use store::Record;
 pub use store::{Ended, Listing, Replaced, SessionStore, StoreError};
@@ -49,7 +50,7 @@ pub struct Sessions {
     /// The sessions themselves, or which of those that browsers hold have ended.
     store: Arc<dyn SessionStore>,
     /// Which of the sessions that browsers hold are sealed with an old key, as far as anybody can tell.
-    lagging: Option<Lagging>,
+    lagging: Option<Arc<Lagging>>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +78,16 @@ pub enum KeepError {
 impl Sessions {
     /// `None` when the settings hold no key.
     pub fn new(settings: Settings) -> Option<Self> {
+        let store: Arc<dyn SessionStore> = match &settings.store {
+            StoreSettings::Cookie { shared: None } => Arc::new(MemoryStore::new(0)),
+            StoreSettings::Cookie { shared: Some(redis) } => Arc::new(SharedEndings::connect((**redis).clone())),
+            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
+            StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
+        };
+        Self::in_store(settings, store)
+    }
+
+    fn in_store(settings: Settings, store: Arc<dyn SessionStore>) -> Option<Self> {
         let ring = KeyRing::new(&settings.keys)?;
         let lifetime = match &settings.store {
             StoreSettings::Cookie { .. } => OPENED_LIFETIME,
@@ -87,14 +98,8 @@ impl Sessions {
             .max_capacity(OPENED_BYTES)
             .time_to_live(lifetime)
             .build();
-        let store: Arc<dyn SessionStore> = match &settings.store {
-            StoreSettings::Cookie { shared: None } => Arc::new(MemoryStore::new(0)),
-            StoreSettings::Cookie { shared: Some(redis) } => Arc::new(SharedEndings::connect((**redis).clone())),
-            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
-            StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
-        };
         let in_browsers = matches!(settings.store, StoreSettings::Cookie { .. });
-        let lagging = (in_browsers && ring.has_old_keys()).then(|| Lagging::within(settings.idle_timeout));
+        let lagging = (in_browsers && ring.has_old_keys()).then(|| Lagging::within(settings.idle_timeout).into());
         Some(Self {
             lagging,
             index_keys: ring.index_keys(),
@@ -152,7 +157,7 @@ impl Sessions {
             }
         };
         let Opened { held, by_old_key, .. } = opened;
-        let Held { session, place } = &*held;
+        let Held { session, place, .. } = &*held;
         if self.ends_at(session) <= now || self.was_ended(session, place).await? {
             return Ok(None);
         }
@@ -206,6 +211,7 @@ impl Sessions {
         let held = Held {
             session,
             place: Place::Browser,
+            sealed_by: opened.key,
         };
         Some(Opened {
             held: held.into(),
@@ -230,7 +236,12 @@ impl Sessions {
         };
         let found = held_in(&record, &ticket, tenant);
         Ok(found.map(|(session, place)| Opened {
-            held: Held { session, place }.into(),
+            held: Held {
+                session,
+                place,
+                sealed_by: ticket.sealed_by,
+            }
+            .into(),
             by_old_key: ticket.old_key.is_some() || Label::needs_old_key(&self.ring, &record.label),
             opened_at: now,
             bytes: weight(record.sealed.len()),
@@ -292,7 +303,7 @@ impl Sessions {
         {
             self.store.end(&old.id).await?;
         }
-        let ticket = Ticket::issue();
+        let ticket = Ticket::issue(&self.ring);
         let (record, life) = self.record(&ticket, session, 1, &tenant, now)?;
         let indices = self.indices(session);
         self.store.create(&ticket.id, record, indices, life).await?;

@@ -89,6 +89,16 @@ impl KeyRing {
         (!ring.is_empty() && ring.len() == keys.len()).then_some(Self(ring))
     }
 
+    /// The key that seals.
+    pub fn first(&self) -> KeyId {
+        self.0.first().map_or(KeyId([0; KEY_ID_LENGTH]), |key| key.id)
+    }
+
+    /// Whether what this key sealed can be opened.
+    pub fn has(&self, id: KeyId) -> bool {
+        self.0.iter().any(|key| key.id == id)
+    }
+
     /// For each key, one that turns names into what only those who have the key can find again.
     pub(super) fn index_keys(&self) -> Vec<FingerprintKey> {
         self.0
@@ -132,8 +142,14 @@ impl KeyRing {
             .ok()?;
         Some(Opened {
             plaintext: plaintext.to_vec(),
+            key: key.id,
             old_key: (position > 0).then_some(key.id),
         })
+    }
+
+    /// Whether these are the keys of another ring, in the same order.
+    pub(super) fn has_keys_of(&self, other: &Self) -> bool {
+        self.0.iter().map(|key| key.id).eq(other.0.iter().map(|key| key.id))
     }
 
     /// Whether there are keys that only open.
@@ -151,7 +167,9 @@ impl KeyRing {
 #[derive(Debug)]
 pub struct Opened {
     pub plaintext: Vec<u8>,
-    /// The key that sealed it, when it should be sealed anew with the first one.
+    /// The key that had sealed it.
+    pub key: KeyId,
+    /// The same, when it should be sealed anew with the first one.
     pub old_key: Option<KeyId>,
 }
 

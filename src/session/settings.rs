@@ -23,7 +23,7 @@ pub struct Settings {
 }
 
 /// Where sessions are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreSettings {
     /// In the browser, sealed.
     Cookie {
@@ -53,7 +53,7 @@ impl StoreSettings {
 }
 
 /// The `cookie` key of the `[session]` table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieSettings {
     /// Without prefix; `__Host-` is put before it on https, `__Secure-` when there is a domain.
     pub name: Box<str>,

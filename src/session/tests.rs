@@ -288,7 +288,11 @@ async fn a_stolen_store_opens_nothing_and_a_stolen_ticket_needs_the_store() {
     for secret in ["ann", "refresh", "corp", "group-00000"] {
         assert!(!seen.contains(secret), "{secret}");
     }
-    assert!(Ticket::issue().read(&record, "https://wiki.example.com").is_none());
+    assert!(
+        Ticket::issue(sessions.ring())
+            .read(&record, "https://wiki.example.com")
+            .is_none()
+    );
 }
 
 #[tokio::test]

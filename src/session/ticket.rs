@@ -22,7 +22,9 @@ use crate::{
 pub struct Ticket {
     pub id: Box<str>,
     key: SealingKey,
-    /// The key of the ring that the browser's ticket is sealed under, when it is an old one.
+    /// The key of the ring that the browser's ticket is sealed under.
+    pub sealed_by: KeyId,
+    /// The same, when it is an old one.
     pub(super) old_key: Option<KeyId>,
 }
 
@@ -38,10 +40,11 @@ const VERSION: u32 = 1;
 
 impl Ticket {
     /// For a new session.
-    pub(super) fn issue() -> Self {
+    pub(super) fn issue(ring: &KeyRing) -> Self {
         Self {
             id: random_text::<16>().into(),
             key: SealingKey::random(),
+            sealed_by: ring.first(),
             old_key: None,
         }
     }
@@ -63,6 +66,7 @@ impl Ticket {
         (written.v == VERSION).then_some(Self {
             id: written.id,
             key,
+            sealed_by: opened.key,
             old_key: opened.old_key,
         })
     }

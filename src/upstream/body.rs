@@ -94,12 +94,11 @@ pub struct Streamed {
     incoming: Incoming,
     lease: Option<Lease>,
     patience: Patience,
-    /// Of an answer to somebody in particular.
-    lifeline: Option<Lifeline>,
+    lifeline: Lifeline,
 }
 
 impl Streamed {
-    pub(super) fn new(incoming: Incoming, lease: Lease, patience: Patience, lifeline: Option<Lifeline>) -> Self {
+    pub(super) fn new(incoming: Incoming, lease: Lease, patience: Patience, lifeline: Lifeline) -> Self {
         let mut streamed = Self {
             incoming,
             lease: Some(lease),
@@ -114,10 +113,7 @@ impl Streamed {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
         let frame = next_data(&mut self.incoming, &mut self.patience, cx);
-        if let Some(lifeline) = &mut self.lifeline
-            && (frame.is_pending() || lifeline.is_noted())
-            && lifeline.poll_cut(cx).is_ready()
-        {
+        if (frame.is_pending() || self.lifeline.is_noted()) && self.lifeline.poll_cut(cx).is_ready() {
             return Poll::Ready(Some(Err(BodyError::Cut)));
         }
         let ended = match &frame {

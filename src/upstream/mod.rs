@@ -28,7 +28,6 @@ pub use settings::{BodyLimits, Destination, Settings, Timeouts};
 use crate::{
     policy::{Origin, Permit},
     time::Alarm,
-    trust::TrustRoots,
 };
 use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
 use forwarded::Site;
@@ -81,19 +80,19 @@ struct Upstream {
 }
 
 impl Upstreams {
+    /// Connections to where `earlier` ones lead as well are kept.
+    ///
     /// # Errors
     /// When a TLS configuration cannot be made.
-    pub fn new(settings: Vec<Settings>, own_cookies: OwnCookies) -> Result<Self, rustls::Error> {
+    pub fn new(
+        settings: Vec<Settings>,
+        own_cookies: OwnCookies,
+        earlier: Option<&Self>,
+    ) -> Result<Self, rustls::Error> {
         let mut upstreams: Vec<Upstream> = Vec::with_capacity(settings.len());
         for settings in settings {
-            let same = |known: &&Upstream| {
-                known.settings.destination == settings.destination
-                    && matches!(
-                        (&known.settings.trust, &settings.trust),
-                        (TrustRoots::Platform, TrustRoots::Platform)
-                    )
-            };
-            let pool = match upstreams.iter().find(same) {
+            let earlier = earlier.iter().flat_map(|earlier| &earlier.upstreams);
+            let pool = match upstreams.iter().chain(earlier).find(|known| known.leads_to(&settings)) {
                 Some(known) => known.pool.clone(),
                 None => Arc::new(Pool::new(settings.destination.clone(), &settings.trust)?),
             };
@@ -117,7 +116,7 @@ impl Upstreams {
         request: Scrubbed,
         permit: Permit,
         arrival: Arrival<'_>,
-        mut lifeline: Option<Lifeline>,
+        mut lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let upstream = self.upstreams.get(permit.route().index());
         let upstream = upstream.ok_or_else(|| UpstreamError::Unreachable("the route has no upstream".into()))?;
@@ -131,7 +130,7 @@ impl Upstreams {
             return Ok(Response::new(Body::empty()));
         }
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, &arrival)?;
-        let answer = upstream.exchange(request, progress.as_deref(), lifeline.as_mut());
+        let answer = upstream.exchange(request, progress.as_deref(), &mut lifeline);
         let (response, lease) = answer.await?;
         let mut response = match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, lifeline)?,
@@ -174,6 +173,11 @@ type Outgoing = (
 );
 
 impl Upstream {
+    /// Whether its connections are good for these settings too.
+    fn leads_to(&self, settings: &Settings) -> bool {
+        self.settings.destination == settings.destination && self.settings.trust == settings.trust
+    }
+
     /// The request as the upstream sees it: its own framing, the gateway's word on who and whence, and nobody else's.
     fn outgoing(&self, request: Scrubbed, permit: &Permit, arrival: &Arrival<'_>) -> Result<Outgoing, UpstreamError> {
         let Scrubbed {
@@ -230,14 +234,14 @@ impl Upstream {
         &self,
         request: Request<RequestBody>,
         progress: Option<&Progress>,
-        mut lifeline: Option<&mut Lifeline>,
+        lifeline: &mut Lifeline,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let connect = self.settings.timeouts.connect;
         let mut lease = self.pool.lease(connect).await?;
         let mut request = request;
         loop {
             let answer = pin!(lease.sender.try_send_request(request));
-            let answer = self.in_time(&mut lease.alarm, answer, progress, lifeline.as_deref_mut());
+            let answer = self.in_time(&mut lease.alarm, answer, progress, lifeline);
             match answer.await? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut error) => {
@@ -255,7 +259,7 @@ impl Upstream {
         alarm: &mut Alarm,
         mut answer: Pin<&mut impl Future<Output = T>>,
         progress: Option<&Progress>,
-        mut lifeline: Option<&mut Lifeline>,
+        lifeline: &mut Lifeline,
     ) -> Result<T, UpstreamError> {
         if let Some(progress) = progress {
             let uploaded = pin!(async {
@@ -266,7 +270,7 @@ impl Upstream {
                 }
             });
             // The upload has limits of its own.
-            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline.as_deref_mut(), uploaded).await?;
+            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline, uploaded).await?;
             if let Some(answer) = uploaded? {
                 return Ok(answer);
             }
@@ -278,7 +282,7 @@ impl Upstream {
         &self,
         mut response: Response<Incoming>,
         client: Option<hyper::upgrade::OnUpgrade>,
-        lifeline: Option<Lifeline>,
+        lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let client = client.ok_or_else(|| UpstreamError::Nonsense("it switches protocols unasked".into()))?;
         let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");

@@ -20,6 +20,8 @@ mod logout;
 mod operating;
 mod redis;
 mod redis_outage;
+mod reload;
+mod reload_streams;
 mod replicas;
 mod round_trips;
 mod slow_refresh;

@@ -165,7 +165,7 @@ auth = ["public"]
             address,
             relay,
             public: self.public,
-            gateway: run::open(settings, self.clock.clone()).unwrap(),
+            gateway: run::open(settings, self.clock.clone()).unwrap().0,
         }
     }
 

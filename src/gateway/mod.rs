@@ -97,7 +97,7 @@ impl Gateway {
             clock,
             routes: parts.routes,
             providers: Providers::new(parts.providers, metrics.clone())?,
-            upstreams: Upstreams::new(parts.upstreams, scrubber.own_cookies())?,
+            upstreams: Upstreams::new(parts.upstreams, &scrubber)?,
             scrubber,
             sessions,
             logins: Logins::default(),

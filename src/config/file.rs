@@ -60,6 +60,8 @@ tables! {
         drain_timeout: Duration,
         /// Threads that serve.
         workers: Count<1, 1024>,
+        /// HTTP/2 in clear text, beside HTTP/1 (RFC 9113 §3.3).
+        h2c: bool,
         limits: Limits,
     }
 

@@ -2,6 +2,8 @@
 
 pub mod browser;
 pub mod demo;
+pub mod grpc;
+pub mod h2c;
 pub mod house;
 pub mod lasting;
 pub mod process;

@@ -150,6 +150,7 @@ impl Started {
         let (server, log) = (&changed.server, &changed.log);
         named(&[
             ("`workers` in [server]", self.server.workers != server.workers),
+            ("`h2c` in [server]", self.server.spoken != server.spoken),
             (
                 "`drain_delay` in [server]",
                 self.server.drain_delay != server.drain_delay,

@@ -62,6 +62,8 @@ tables! {
         workers: Count<1, 1024>,
         /// Whether this file and those it refers to are loaded again when they change.
         watch: bool,
+        /// HTTP/2 in clear text, beside HTTP/1 (RFC 9113 §3.3).
+        h2c: bool,
         limits: Limits,
     }
 

@@ -20,7 +20,7 @@ use crate::{
     identity::{ClaimPath, ProviderId},
     policy::{Access, Admission, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
     upstream::{
-        self, BodyLimits, Destination, Timeouts,
+        self, BodyLimits, Destination, DestinationScheme, Timeouts,
         headers::{IdentityHeader, Piece, Template, folded},
     },
 };
@@ -253,7 +253,10 @@ fn upstream(
     let destination = load.required(here, "upstream", destinations, "\"http://127.0.0.1:3000\"");
     let destination = destination.and_then(|list| sole(list.0, load));
     let tls = take(&mut table.upstream_tls);
-    if let (Some(at), Some(Destination { tls: false, .. })) = (tls.at(), &destination) {
+    let is_https = |destination: &Destination| destination.scheme == DestinationScheme::Https;
+    if let Some(at) = tls.at()
+        && destination.as_ref().is_some_and(|destination| !is_https(destination))
+    {
         load.findings.problem(
             at,
             "`upstream_tls` without an https upstream",

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     gateway::{self, settings::PerMinute},
-    server::{Limits, Settings},
+    server::{Limits, Settings, Spoken},
     telemetry::LogSettings,
     upstream::BodyLimits,
 };
@@ -64,6 +64,10 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
                 .workers
                 .value()
                 .map_or_else(processors, |workers| workers.to_usize()),
+            spoken: match table.h2c.or(false) {
+                true => Spoken::Either,
+                false => Spoken::Http1,
+            },
             limits: self::limits(&limits),
             drain_delay: table.drain_delay.or(Duration::from_secs(5)),
             drain_timeout: table.drain_timeout.or(Duration::from_secs(30)),

@@ -2,8 +2,11 @@
 
 mod admin;
 mod connection;
+mod http2;
 mod listen;
 mod patience;
+mod protocol;
+mod stream;
 mod workers;
 
 use std::{
@@ -18,6 +21,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+pub use protocol::Spoken;
 
 use crate::{gateway::Generations, telemetry::Metrics, upstream::body::Body};
 use admin::Office;
@@ -91,6 +96,7 @@ impl<H: Handle> Server<H> {
                 handler,
                 metrics,
                 limits: settings.limits,
+                spoken: settings.spoken,
                 drain_delay: settings.drain_delay,
                 drain_timeout: settings.drain_timeout,
                 permits: Arc::new(Semaphore::new(settings.limits.connections.min(Semaphore::MAX_PERMITS))),
@@ -211,6 +217,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Threads that serve, each with its own listener; at least 1.
     pub workers: usize,
+    /// At `listen`; the admin listener speaks HTTP/1 alone.
+    pub spoken: Spoken,
     pub limits: Limits,
     /// How long new connections are still taken after SIGTERM, while `/readyz` already says no.
     pub drain_delay: Duration,
@@ -223,7 +231,7 @@ pub struct Settings {
 pub struct Limits {
     /// Open connections of all workers; more wait in the kernel's queue.
     pub connections: usize,
-    /// The head of a request, in bytes.
+    /// The head of a request, in bytes; in HTTP/2 each field counts 32 more (RFC 9113 §6.5.2).
     pub header_bytes: usize,
     /// Fields in the head of a request.
     pub header_count: usize,

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Handle, Limits,
+    Handle, Limits, Spoken,
     connection::{self, Reception},
     listen::Door,
 };
@@ -30,6 +30,7 @@ pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
+    pub(super) spoken: Spoken,
     pub(super) drain_delay: Duration,
     pub(super) drain_timeout: Duration,
     /// One for each connection that may be open, over all workers.
@@ -129,6 +130,8 @@ async fn receive<H: Handle>(mut door: Door, shared: Arc<Shared<H>>, closing: Can
         let service = service_fn(move |request| reception.clone().answer(request));
         let carried = (shared.metrics.connection(), open.token());
         let (shared, closing) = (shared.clone(), closing.clone());
-        tokio::spawn(async move { connection::serve(guest, carried, &shared.limits, closing, service).await });
+        tokio::spawn(async move {
+            connection::serve(guest, carried, &shared.limits, shared.spoken, closing, service).await;
+        });
     }
 }

@@ -114,7 +114,7 @@ impl Lifeline {
     }
 
     /// Whether the exchange has to end; from the first time this is asked, it counts as one that lasts.
-    pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let noted = match &mut self.noted {
             Some(noted) => noted,
             None => {
@@ -131,7 +131,7 @@ impl Lifeline {
     }
 
     /// Whether the exchange counts as one that lasts.
-    pub(super) fn is_noted(&self) -> bool {
+    pub fn is_noted(&self) -> bool {
         self.noted.is_some()
     }
 

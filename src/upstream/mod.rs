@@ -6,8 +6,10 @@ pub mod headers;
 pub mod lifeline;
 mod pool;
 mod settings;
+mod stream;
 pub mod target;
 mod template;
+mod trunk;
 mod upgrade;
 pub mod wire;
 
@@ -23,17 +25,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-pub use settings::{BodyLimits, Destination, Settings, Timeouts};
+pub use settings::{BodyLimits, Destination, DestinationScheme, Settings, Timeouts};
 
 use crate::{
     policy::{Origin, Permit},
     time::Alarm,
 };
-use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
+use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed, UploadEnd};
 use forwarded::Site;
-use headers::{OwnCookies, Scrubbed, remove_all, remove_nominated};
+use headers::{OwnCookies, Scrubbed, Scrubber, Taken, remove_all, remove_nominated};
 use lifeline::Lifeline;
 use pool::{Lease, Pool};
+use trunk::Trunk;
 
 /// Where the client stands, for `X-Forwarded-*`, `Forwarded` and `Via`.
 #[derive(Clone, Debug)]
@@ -68,15 +71,35 @@ pub enum UpstreamError {
 pub struct Upstreams {
     upstreams: Vec<Upstream>,
     own_cookies: OwnCookies,
+    taken: Arc<Taken>,
 }
 
 #[derive(Debug)]
 struct Upstream {
     settings: Settings,
     host: HeaderValue,
-    pool: Arc<Pool>,
+    line: Line,
     /// The first site that asked for it; most upstreams have no other.
     site: OnceLock<Site>,
+}
+
+/// How it is reached.
+#[derive(Clone, Debug)]
+enum Line {
+    Http1(Arc<Pool>),
+    Http2(Arc<Trunk>),
+}
+
+impl Line {
+    fn to(settings: &Settings) -> Result<Self, rustls::Error> {
+        let destination = settings.destination.clone();
+        Ok(match destination.scheme {
+            DestinationScheme::Http | DestinationScheme::Https => {
+                Self::Http1(Arc::new(Pool::new(destination, &settings.trust)?))
+            }
+            DestinationScheme::H2c => Self::Http2(Arc::new(Trunk::new(destination))),
+        })
+    }
 }
 
 impl Upstreams {
@@ -84,26 +107,26 @@ impl Upstreams {
     ///
     /// # Errors
     /// When a TLS configuration cannot be made.
-    pub fn new(
-        settings: Vec<Settings>,
-        own_cookies: OwnCookies,
-        earlier: Option<&Self>,
-    ) -> Result<Self, rustls::Error> {
+    pub fn new(settings: Vec<Settings>, scrubber: &Scrubber, earlier: Option<&Self>) -> Result<Self, rustls::Error> {
         let mut upstreams: Vec<Upstream> = Vec::with_capacity(settings.len());
         for settings in settings {
             let earlier = earlier.iter().flat_map(|earlier| &earlier.upstreams);
-            let pool = match upstreams.iter().chain(earlier).find(|known| known.leads_to(&settings)) {
-                Some(known) => known.pool.clone(),
-                None => Arc::new(Pool::new(settings.destination.clone(), &settings.trust)?),
+            let line = match upstreams.iter().chain(earlier).find(|known| known.leads_to(&settings)) {
+                Some(known) => known.line.clone(),
+                None => Line::to(&settings)?,
             };
             upstreams.push(Upstream {
                 host: settings.destination.authority(),
                 settings,
-                pool,
+                line,
                 site: OnceLock::new(),
             });
         }
-        Ok(Self { upstreams, own_cookies })
+        Ok(Self {
+            upstreams,
+            own_cookies: scrubber.own_cookies(),
+            taken: scrubber.taken(),
+        })
     }
 
     /// Sends the request on, as whom the permit says. A WebSocket is spliced after the upstream's 101. What lasts ends
@@ -130,15 +153,26 @@ impl Upstreams {
             return Ok(Response::new(Body::empty()));
         }
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, &arrival)?;
-        let answer = upstream.exchange(request, progress.as_deref(), &mut lifeline);
-        let (response, lease) = answer.await?;
+        let (response, hold) = match &upstream.line {
+            Line::Http1(pool) => {
+                let answer = upstream.exchange(pool, request, progress.as_deref(), &mut lifeline);
+                let (response, lease) = answer.await?;
+                (response, Hold::Whole(lease))
+            }
+            Line::Http2(trunk) => {
+                // In a box, for most upstreams are reached in the other way and spare the room.
+                let answer = upstream.exchange_stream(trunk, &self.taken, request, progress.as_deref(), &mut lifeline);
+                let (response, stream) = Box::pin(answer).await?;
+                (response, Hold::Stream(stream))
+            }
+        };
         let mut response = match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, lifeline)?,
             _ => {
                 let patience = Patience::new(upstream.settings.timeouts.idle, deadline);
                 let (mut parts, body) = response.into_parts();
                 clean(&mut parts.headers);
-                Response::from_parts(parts, Body::Streamed(Streamed::new(body, lease, patience, lifeline)))
+                Response::from_parts(parts, Body::Streamed(Streamed::new(body, hold, patience, lifeline)))
             }
         };
         self.keep_own_cookies(response.headers_mut());
@@ -187,11 +221,18 @@ impl Upstream {
             forwarded_for,
             upgrade,
         } = request;
-        let patience = Patience::new(self.settings.bodies.idle, None);
+        let idle = match headers::is_grpc(&parts) {
+            // Whoever calls may have nothing to say for long while it listens.
+            true => self.settings.timeouts.idle,
+            false => self.settings.bodies.idle,
+        };
+        let patience = Patience::new(idle, None);
         let (body, progress) =
             RequestBody::of(body, self.settings.bodies.bytes, patience).map_err(|error| match error {
                 BodyError::TooLarge => UpstreamError::BodyTooLarge,
-                BodyError::Broken(_) | BodyError::Idle | BodyError::Cut => UpstreamError::ClientGone,
+                BodyError::Broken(_) | BodyError::Idle | BodyError::Cut | BodyError::Abandoned(_) => {
+                    UpstreamError::ClientGone
+                }
             })?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
@@ -205,7 +246,7 @@ impl Upstream {
             &self.host
         };
         headers.insert(header::HOST, host.clone());
-        forwarded::write(arrival.peer, &site, &forwarded_for, &mut headers);
+        forwarded::write(arrival.peer, &site, &forwarded_for, parts.version, &mut headers);
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
         }
@@ -232,12 +273,13 @@ impl Upstream {
     /// Sends a request once; again only where nothing of it was sent, because the other side had closed (F-07).
     async fn exchange(
         &self,
+        pool: &Arc<Pool>,
         request: Request<RequestBody>,
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let connect = self.settings.timeouts.connect;
-        let mut lease = self.pool.lease(connect).await?;
+        let mut lease = pool.lease(connect).await?;
         let mut request = request;
         loop {
             let answer = pin!(lease.sender.try_send_request(request));

@@ -62,12 +62,23 @@ impl House {
 
     /// With more in the file, which is told the gateway's own address.
     pub async fn open_with(more: impl Fn(SocketAddr) -> String) -> Self {
+        Self::open_serving("", more).await
+    }
+
+    /// With HTTP/2 in clear text besides.
+    pub async fn open_with_h2c(more: impl Fn(SocketAddr) -> String) -> Self {
+        Self::open_serving("server.h2c = true\n", more).await
+    }
+
+    /// With these lines of `[server]`, each with its whole name.
+    pub async fn open_serving(server: &str, more: impl Fn(SocketAddr) -> String) -> Self {
         let clock = Arc::new(ManualClock::starting_at(OPENING));
         let provider = provider(clock.clone()).await;
         let upstream = EchoUpstream::start().await;
         let (address, file, gateway, reloader) = loop {
             let port = free_port();
             let mut text = file(port, provider.issuer(), upstream.address);
+            text.insert_str(0, server);
             text.push_str(&more(([127, 0, 0, 1], port).into()));
             if !text.contains("[admin]") {
                 text.push_str("\n[admin]\nlisten = \"127.0.0.1:0\"\n");

@@ -4,6 +4,8 @@ pub mod browser;
 pub mod chromium;
 pub mod demo;
 pub mod fleet;
+pub mod grpc;
+pub mod h2c;
 pub mod house;
 pub mod lasting;
 pub mod process;

@@ -84,13 +84,14 @@ impl MemoryStore {
     /// For so many bytes of sessions, keys and bookkeeping included.
     pub fn new(max_bytes: u64) -> Self {
         let index = Arc::new(Index::default());
+        let endings = broadcast::channel(ENDINGS).0;
         Self {
-            sessions: sessions(max_bytes, index.clone()),
+            sessions: sessions(max_bytes, index.clone(), endings.clone()),
             index,
             ended: Marks::new(MAX_ENDINGS),
             locks: lasting(MAX_LOCKS).build(),
             used: lasting(MAX_MARKERS).build(),
-            endings: broadcast::channel(ENDINGS).0,
+            endings,
         }
     }
 
@@ -114,11 +115,16 @@ impl MemoryStore {
     }
 }
 
-/// However a session leaves, its indices leave with it: one that cannot be found cannot be there.
-fn sessions(max_bytes: u64, index: Arc<Index>) -> Cache<Arc<str>, Kept<Session>> {
+/// However a session leaves, its indices leave with it: one that cannot be found cannot be there. What is open under one
+/// that others pushed out has to hear of it.
+fn sessions(max_bytes: u64, index: Arc<Index>, endings: broadcast::Sender<Ended>) -> Cache<Arc<str>, Kept<Session>> {
     let forget = move |id: Arc<Arc<str>>, kept: Kept<Session>, cause| {
         if cause != RemovalCause::Replaced {
             index.remove(&id, &kept.value.indices);
+        }
+        if cause == RemovalCause::Size {
+            // Nobody may be listening.
+            let _ = endings.send(Ended::Session((&**id).into()));
         }
     };
     lasting(max_bytes).weigher(weight).eviction_listener(forget).build()
@@ -364,6 +370,19 @@ mod tests {
         assert!((500..5_000).contains(&there), "{there}");
         assert_eq!(store.index.len(), 4 * there);
         assert_eq!(store.end_all(&indices.provider, NOW, LIFE).await.unwrap(), there);
+    }
+
+    #[tokio::test]
+    async fn who_is_pushed_out_is_told_of() {
+        let indices = Indices::new();
+        let store = filled(1 << 20, &indices, 1).await;
+        let mut endings = store.endings();
+        for number in 1..1_200 {
+            create(&store, &indices, number, LIFE).await;
+        }
+        store.sessions.run_pending_tasks();
+        let told = std::iter::from_fn(|| endings.try_recv().ok()).collect::<Vec<_>>();
+        assert!(told.contains(&Ended::Session("0".into())), "{told:?}");
     }
 
     #[tokio::test]

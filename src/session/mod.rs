@@ -16,7 +16,11 @@ pub mod store;
 mod stored;
 mod ticket;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context as TaskContext, Waker},
+    time::Duration,
+};
 
 pub use cookie::{CookieJar, TooLarge};
 pub use ending::Whose;
@@ -327,22 +331,49 @@ impl Sessions {
                 version,
                 tenant,
             } => {
-                let replaced = self.note_seen(&session.seen(now), ticket, *version, tenant, now).await;
-                if let Err(error) = &replaced {
-                    tracing::warn!(%error, "a session was not noted as seen");
+                let session = session.seen(now);
+                if ticket.old_key.is_none() {
+                    self.note_beside(&session, ticket, *version, tenant, now);
+                    return Ok(Vec::new());
                 }
+                // Before it is taken to the first key: it must be found when the old one is gone.
+                let noted = self.index_and_note(&session, ticket, *version, tenant, now).await;
                 // The browser gets a ticket under another key only when the label says that it may have one.
-                if ticket.old_key.is_none() || !matches!(replaced, Ok(Replaced::Done)) {
+                if !noted
+                    .inspect_err(not_noted)
+                    .is_ok_and(|replaced| replaced == Replaced::Done)
+                {
                     return Ok(Vec::new());
                 }
                 let sealed = ticket.seal(&self.ring, &jar.name(""), tenant).unwrap_or_default();
-                Ok(jar.set_split(&sealed, self.last_moment(session).since(now))?)
+                Ok(jar.set_split(&sealed, self.last_moment(&session).since(now))?)
             }
         }
     }
 
-    /// Who was faster has seen the same browser.
-    async fn note_seen(
+    /// Notes that a session was seen, beside the answer: nobody waits for that. Who was faster has seen the same browser.
+    fn note_beside(&self, session: &Session, ticket: &Ticket, seen: u64, tenant: &str, now: Timestamp) {
+        let (record, life) = match self.record(ticket, session, seen.saturating_add(1), tenant, now) {
+            Ok(made) => made,
+            Err(error) => return not_noted(&error),
+        };
+        let (store, id) = (self.store.clone(), ticket.id.clone());
+        let mut noting = Box::pin(async move {
+            if let Err(error) = store.replace(&id, seen, record, life).await {
+                not_noted(&error);
+            }
+        });
+        // It is on its way before the answer is, so that whatever is asked next is asked after it.
+        if noting
+            .as_mut()
+            .poll(&mut TaskContext::from_waker(Waker::noop()))
+            .is_pending()
+        {
+            tokio::spawn(noting);
+        }
+    }
+
+    async fn index_and_note(
         &self,
         session: &Session,
         ticket: &Ticket,
@@ -350,11 +381,8 @@ impl Sessions {
         tenant: &str,
         now: Timestamp,
     ) -> Result<Replaced, StoreError> {
-        if ticket.old_key.is_some() {
-            // Before it is taken to the first key: it must be found when the old one is gone.
-            let life = self.ends_at(session).since(now);
-            self.store.index(&ticket.id, self.indices(session), life).await?;
-        }
+        let life = self.ends_at(session).since(now);
+        self.store.index(&ticket.id, self.indices(session), life).await?;
         self.replace(ticket, version, session, tenant, now).await
     }
 
@@ -479,6 +507,10 @@ fn held_in(record: &Record, ticket: &Ticket, tenant: &str) -> Option<(Arc<Sessio
         tenant: tenant.into(),
     };
     Some((Arc::new(session), place))
+}
+
+fn not_noted(error: &StoreError) {
+    tracing::warn!(%error, "a session was not noted as seen");
 }
 
 /// Parsed claims take about three times their text.

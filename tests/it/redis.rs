@@ -40,7 +40,13 @@ async fn one_redis_keeps_the_contract() {
     );
     for key in redis.say(&["--scan"]).lines() {
         let ends_in: i64 = redis.say(&["PTTL", key]).parse().unwrap();
-        assert!((1..=60_000).contains(&ends_in), "{key} ends in {ends_in} ms");
+        // Indices last for sixteen lives of a session, so that they need not be touched whenever it is used.
+        let longest = if key.starts_with("vestibule:i:") {
+            16 * 60_000
+        } else {
+            60_000
+        };
+        assert!((1..=longest).contains(&ends_in), "{key} ends in {ends_in} ms");
     }
 }
 

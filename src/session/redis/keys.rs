@@ -17,7 +17,8 @@ impl Keys {
         Self { prefix: prefix.into() }
     }
 
-    /// A hash: `v` the version, `d` the sealed session, `l` its label, `i` its indices, 32 bytes each.
+    /// A hash: `v` the version, `d` the sealed session, `l` its label, `i` its indices, 32 bytes each, `u` the millisecond
+    /// until which these lead to it.
     pub(super) fn session(&self, id: &str) -> String {
         format!("{}s:{id}", self.prefix)
     }
@@ -100,7 +101,20 @@ pub(super) static INDEX: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Replaces a session that is at the version that was seen: 2 when done, 1 when it is at another, 0 when it is gone.
+/// Keeps a new session, whose indices were made before to last for so long.
+pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local time = redis.call('TIME')
+          local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[6]
+          redis.call('DEL', KEYS[1])
+          redis.call('HSET', KEYS[1], 'v', ARGV[1], 'd', ARGV[2], 'l', ARGV[3], 'i', ARGV[4],
+                     'u', string.format('%.0f', ends))
+          redis.call('PEXPIRE', KEYS[1], ARGV[5])",
+    )
+});
+
+/// Replaces a session that is at the version that was seen: 2 when done, 3 when it is done and may outlive its indices,
+/// 1 when it is at another version, 0 when it is gone.
 pub(super) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local version = redis.call('HGET', KEYS[1], 'v')
@@ -108,15 +122,20 @@ pub(super) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
           if version ~= ARGV[1] then return 1 end
           redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3], 'l', ARGV[4])
           redis.call('PEXPIRE', KEYS[1], ARGV[5])
+          local time = redis.call('TIME')
+          local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[5]
+          if ends > tonumber(redis.call('HGET', KEYS[1], 'u') or 0) then return 3 end
           return 2",
     )
 });
 
-/// Replaces the indices of a session: 1 when there is one.
+/// Replaces the indices of a session, which were made before to last for so long: 1 when there is one.
 pub(super) static REINDEX: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-          redis.call('HSET', KEYS[1], 'i', ARGV[1])
+          local time = redis.call('TIME')
+          local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
+          redis.call('HSET', KEYS[1], 'i', ARGV[1], 'u', string.format('%.0f', ends))
           return 1",
     )
 });

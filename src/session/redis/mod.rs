@@ -80,26 +80,11 @@ impl SessionStore for RedisStore {
             let record = record.clone();
             async move {
                 // Found before it is there: a session that could not be found could not be ended.
-                index(keys, id, indices.iter().copied(), life, &mut link).await?;
-                let session = keys.session(id);
-                let indices = together(indices);
-                let mut steps = redis::pipe();
-                steps.atomic().cmd("DEL").arg(&session).ignore();
-                steps
-                    .cmd("HSET")
-                    .arg(&session)
-                    .arg("v")
-                    .arg(record.version)
-                    .arg("i")
-                    .arg(indices);
-                steps
-                    .arg("d")
-                    .arg(&*record.sealed)
-                    .arg("l")
-                    .arg(&*record.label)
-                    .ignore();
-                steps.cmd("PEXPIRE").arg(&session).arg(millis(life)).ignore();
-                steps.query_async(&mut link).await
+                let findable = index(keys, id, indices.iter().copied(), life, &mut link).await?;
+                let mut script = keys::CREATE.key(keys.session(id));
+                script.arg(record.version).arg(&*record.sealed).arg(&*record.label);
+                script.arg(together(indices)).arg(millis(life)).arg(millis(findable));
+                script.invoke_async(&mut link).await
             }
         }))
     }
@@ -118,36 +103,33 @@ impl SessionStore for RedisStore {
         Box::pin(self.line.ask(Again::IfUndone, move |mut link| {
             let record = record.clone();
             async move {
-                let session = keys.session(id);
-                let mut command = redis::cmd("HGET");
-                let known: Option<Vec<u8>> = command.arg(&session).arg("i").query_async(&mut link).await?;
-                let Some(indices) = known else {
-                    return Ok(Replaced::Gone);
-                };
-                // It is found as long as it lives, which may now be longer.
-                index(keys, id, fingerprints(&indices), life, &mut link).await?;
-                let mut script = keys::REPLACE.key(&session);
+                let mut script = keys::REPLACE.key(keys.session(id));
                 script.arg(seen).arg(record.version).arg(&*record.sealed);
                 script.arg(&*record.label).arg(millis(life));
-                Ok(match script.invoke_async(&mut link).await? {
-                    0 => Replaced::Gone,
-                    1 => Replaced::Changed,
-                    _ => Replaced::Done,
-                })
+                match script.invoke_async(&mut link).await? {
+                    0 => return Ok(Replaced::Gone),
+                    1 => return Ok(Replaced::Changed),
+                    2 => return Ok(Replaced::Done),
+                    _ => {}
+                }
+                let mut command = redis::cmd("HGET");
+                let known: Option<Vec<u8>> = command.arg(keys.session(id)).arg("i").query_async(&mut link).await?;
+                if let Some(indices) = known {
+                    reindex(keys, id, &indices, life, &mut link).await?;
+                }
+                Ok(Replaced::Done)
             }
         }))
     }
 
     fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, bool> {
         Box::pin(self.line.ask(Again::Always, move |mut link| async move {
-            let session = self.keys.session(id);
-            let is_there: bool = redis::cmd("EXISTS").arg(&session).query_async(&mut link).await?;
+            let mut command = redis::cmd("EXISTS");
+            let is_there: bool = command.arg(self.keys.session(id)).query_async(&mut link).await?;
             if !is_there {
                 return Ok(false);
             }
-            index(&self.keys, id, indices.iter().copied(), life, &mut link).await?;
-            let mut script = keys::REINDEX.key(session);
-            script.arg(together(indices)).invoke_async(&mut link).await
+            reindex(&self.keys, id, &together(indices), life, &mut link).await
         }))
     }
 
@@ -300,19 +282,31 @@ impl RedisStore {
     }
 }
 
-/// Makes a session findable for so long at least.
+/// Indices are made to last for so many lives of a session, which is given another one again and again: a script for
+/// each of them at each time would be many.
+const LIVES: u32 = 16;
+
+/// Makes a session findable for longer than it lives as it is; says how long.
 async fn index(
     keys: &Keys,
     id: &str,
     indices: impl Iterator<Item = Fingerprint>,
     life: Duration,
     link: &mut Link,
-) -> RedisResult<()> {
+) -> RedisResult<Duration> {
+    let findable = life.saturating_mul(LIVES);
     for index in indices {
         let mut script = keys::INDEX.key(keys.index(&index));
-        script.arg(id).arg(millis(life)).invoke_async::<()>(link).await?;
+        script.arg(id).arg(millis(findable)).invoke_async::<()>(link).await?;
     }
-    Ok(())
+    Ok(findable)
+}
+
+/// The same for a session that is there, and notes it there; says whether it still was.
+async fn reindex(keys: &Keys, id: &str, indices: &[u8], life: Duration, link: &mut Link) -> RedisResult<bool> {
+    let findable = index(keys, id, fingerprints(indices), life, link).await?;
+    let mut script = keys::REINDEX.key(keys.session(id));
+    script.arg(indices).arg(millis(findable)).invoke_async(link).await
 }
 
 /// Nothing, when there is no session or somebody else wrote something that is none.

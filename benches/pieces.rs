@@ -1,4 +1,9 @@
-//! What each step of the walk takes, without sockets: `cargo bench --bench pieces`.
+//! What each step of the walk takes, without sockets but for Redis: `cargo bench --bench pieces`.
+
+#[path = "shared/login.rs"]
+mod login;
+#[path = "shared/redis.rs"]
+mod redis;
 
 use std::{
     hint::black_box,
@@ -18,18 +23,16 @@ use tokio::runtime::Runtime;
 use vestibule::{
     config::{self, Settings, Surroundings},
     demo::authorization_server::{AccessTokenKind, AuthorizationServer, Client, User},
-    identity::{Claims, Identity, Issuer, ProviderId, Scopes, Subject},
+    identity::{Identity, Issuer, ProviderId},
     oauth::{
         access_token,
         jwks::KeySet,
         jwt::{Algorithm, Unverified},
-        token::Login,
     },
     policy::{self, Authentication, Initiator, Lookup, Origin, RequestFacts, Route, Scheme},
     provider::Providers,
     secret::Secret,
-    session::{Session, Sessions},
-    telemetry::Metrics,
+    session::{self, Presented, RedisSettings, Session, Sessions, StoreSettings},
     time::{Clock, SystemClock, Timestamp},
     upstream::{headers::Scrubber, target::Target},
 };
@@ -37,7 +40,7 @@ use vestibule::{
 criterion_group! {
     name = pieces;
     config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_secs(1));
-    targets = targets, routes, scrubbing, tokens, sessions
+    targets = targets, routes, scrubbing, tokens, sessions, stored_sessions
 }
 criterion_main!(pieces);
 
@@ -126,26 +129,75 @@ fn tokens(criterion: &mut Criterion) {
 
 fn sessions(criterion: &mut Criterion) {
     let settings = Site::with_routes(1).settings.session;
-    let sessions = Sessions::new(settings.clone()).unwrap();
-    let origin = origin();
-    let cookies = cookies_of(&sessions, &origin);
-    let bytes: usize = cookies.iter().map(|(_, value)| value.len()).sum();
-    let present = |sessions: &Sessions| {
-        let jar = sessions.jar(&origin, black_box(&cookies));
-        at_once(sessions.present(&jar, &origin, now())).unwrap().unwrap()
-    };
-    criterion.bench_function(&format!("session/remembered, {bytes} bytes"), |bencher| {
-        bencher.iter(|| present(&sessions));
-    });
-    criterion.bench_function(&format!("session/opened, {bytes} bytes"), |bencher| {
-        let forgetful = || Sessions::new(settings.clone()).unwrap();
-        bencher.iter_batched(
-            forgetful,
-            |sessions| (present(&sessions), sessions),
-            BatchSize::SmallInput,
-        );
-    });
+    let forgetful = || Sessions::new(settings.clone()).unwrap();
+    for kibibytes in KIBIBYTES {
+        let sessions = forgetful();
+        let cookies = at_once(cookies_of(&sessions, 1_024 * kibibytes));
+        criterion.bench_function(&format!("session/remembered, {kibibytes} KiB"), |bencher| {
+            bencher.iter(|| at_once(presented(&sessions, &cookies)));
+        });
+        criterion.bench_function(&format!("session/opened, {kibibytes} KiB"), |bencher| {
+            let open = |sessions: Sessions| (at_once(presented(&sessions, &cookies)), sessions);
+            bencher.iter_batched(forgetful, open, BatchSize::SmallInput);
+        });
+    }
 }
+
+/// Read from the store and opened, each time: in this process, and in a Redis of which only the asking counts.
+fn stored_sessions(criterion: &mut Criterion) {
+    let mut settings = Site::with_routes(1).settings.session;
+    settings.read_cache = Duration::ZERO;
+    settings.store = StoreSettings::Memory { max_bytes: 1 << 20 };
+    read_each_time(criterion, "memory", &settings);
+    match redis::Redis::start() {
+        Ok(server) => {
+            settings.store = StoreSettings::Redis(Box::new(RedisSettings::parse(&server.url()).unwrap()));
+            read_each_time(criterion, "Redis", &settings);
+        }
+        Err(complaint) => eprintln!("\nLEFT OUT: {complaint}\n"),
+    }
+}
+
+fn read_each_time(criterion: &mut Criterion, place: &str, settings: &session::Settings) {
+    // As a gateway's worker: it sends, waits and reads in one thread.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.unwrap();
+    let _entered = runtime.enter();
+    for kibibytes in KIBIBYTES {
+        let sessions = Sessions::new(settings.clone()).unwrap();
+        let cookies = runtime.block_on(cookies_of(&sessions, 1_024 * kibibytes));
+        let name = format!("read from {place}, {kibibytes} KiB, processor time");
+        let mut group = criterion.benchmark_group("session");
+        // The kernel counts a running thread's time a few milliseconds late.
+        group.sample_size(10);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                runtime.block_on(async {
+                    let before = processor_time();
+                    for _ in 0..count {
+                        presented(&sessions, &cookies).await;
+                    }
+                    processor_time() - before
+                })
+            });
+        });
+    }
+}
+
+async fn presented(sessions: &Sessions, cookies: &[(String, String)]) -> Presented {
+    let origin = origin();
+    let jar = sessions.jar(&origin, black_box(cookies));
+    sessions.present(&jar, &origin, now()).await.unwrap().unwrap()
+}
+
+/// What this thread has used of processors so far, in its own code and in the kernel.
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("this needs Linux");
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// Of claims and tokens; what fits into cookies ends soon after the last.
+const KIBIBYTES: [usize; 3] = [1, 3, 8];
 
 const AUDIENCE: &str = "https://wiki.example.com";
 
@@ -183,7 +235,7 @@ impl Site {
     }
 
     fn providers(&self) -> Providers {
-        Providers::new(self.settings.providers.clone(), Arc::new(Metrics::default())).unwrap()
+        Providers::new(self.settings.providers.clone(), &Arc::default(), None).unwrap()
     }
 }
 
@@ -317,23 +369,15 @@ fn at_once<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The cookies of a login with the tokens of an ordinary provider.
-fn cookies_of(sessions: &Sessions, origin: &Origin) -> Vec<(String, String)> {
-    let login = Login {
-        provider: ProviderId::new("corp"),
-        issuer: Issuer::new("https://login.example.com"),
-        subject: Subject::new("ann").unwrap(),
-        claims: Claims::from_json(claims("https://login.example.com").to_string().as_bytes()).unwrap(),
-        scopes: Scopes::parse("openid profile email"),
-        access_token: Some(Secret::new("a".repeat(800))),
-        access_expires_at: now().plus(Duration::from_secs(3_600)),
-        refresh_token: Some(Secret::new("r".repeat(400))),
-        id_token: None,
-    };
-    let session = Session::begin(login, now());
-    let jar = sessions.jar(origin, &[]);
-    let lines = at_once(sessions.begin(&session, &jar, origin, now())).unwrap();
+/// The cookies of a login with so many bytes of claims and tokens.
+async fn cookies_of(sessions: &Sessions, bytes: usize) -> Vec<(String, String)> {
+    let (origin, session) = (origin(), Session::begin(login::login(1, bytes, now()), now()));
+    let jar = sessions.jar(&origin, &[]);
+    let lines = sessions.begin(&session, &jar, &origin, now()).await.unwrap();
     let cookie = |line: &HeaderValue| cookie::Cookie::parse(line.to_str().unwrap().to_owned()).unwrap();
     let pair = |cookie: cookie::Cookie<'_>| (cookie.name().to_owned(), cookie.value().to_owned());
-    lines.iter().map(cookie).map(pair).collect()
+    let cookies: Vec<_> = lines.iter().map(cookie).map(pair).collect();
+    let kept = presented(sessions, &cookies).await.held.session.login.clone();
+    assert!(kept.access_token.is_some(), "something was left out to make it fit");
+    cookies
 }

@@ -347,7 +347,7 @@ pub struct Identity {
 }
 
 /// Where a provider keeps what the gateway asks of every identity.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClaimNames {
     pub username: ClaimPath,
     pub groups: ClaimPath,

@@ -54,6 +54,7 @@ pub fn random_text<const N: usize>() -> String {
 }
 
 /// A key under which secrets are fingerprinted, drawn when the process starts.
+#[derive(Clone)]
 pub struct FingerprintKey(hmac::Key);
 
 impl FingerprintKey {
@@ -85,7 +86,7 @@ impl fmt::Debug for FingerprintKey {
 }
 
 /// Stands for a secret in a cache: it can be compared and says nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {

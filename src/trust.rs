@@ -9,7 +9,7 @@ use rustls::{
 };
 
 /// The authorities for connections that this gateway opens.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TrustRoots {
     /// The machine's own list, or Mozilla's where the machine has none.
     #[default]

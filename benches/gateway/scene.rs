@@ -1,4 +1,4 @@
-//! Everything that takes part: an application, nginx, two gateways, and an authorization server in this process.
+//! Everything that takes part: an application, nginx, some gateways, Redis, and an authorization server in this process.
 
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -15,9 +15,10 @@ use vestibule::{
 use super::{
     load::Request,
     process::{Process, free_address, wait_for},
+    redis::Redis,
 };
 
-const SCOPES: [&str; 4] = ["openid", "profile", "email", "groups"];
+const SCOPES: [&str; 4] = ["openid", "groups", "profile", "email"];
 
 pub(crate) struct Scene {
     runtime: Runtime,
@@ -26,6 +27,9 @@ pub(crate) struct Scene {
     gateway: Site,
     /// The same with a line for each request.
     logging: Site,
+    /// Its sessions are as large as their persons' groups make them.
+    sized: Site,
+    in_redis: Option<InRedis>,
     jwt: String,
     opaque: String,
     _server: AuthorizationServer,
@@ -39,34 +43,66 @@ struct Site {
     process: Process,
 }
 
+/// Gateways with their sessions in a Redis.
+struct InRedis {
+    /// As it is out of the box: what was read is not read again for a second.
+    usual: Site,
+    strict: Site,
+    _redis: Redis,
+}
+
+/// Persons, how large their sessions are (in KiB of what is sealed), and how many groups make them so.
+const SIZED: [(&str, usize, usize); 3] = [("small", 1, 0), ("medium", 3, 46), ("large", 8, 167)];
+
+const STRICT: &str = "redis, read each time";
+
 impl Scene {
-    pub(crate) const WORKLOADS: [&str; 7] = [
+    const WORKLOADS: [&str; 12] = [
         "nginx",
         "public",
         "jwt",
         "opaque",
         "cookie",
+        "cookie, 1 KiB",
+        "cookie, 3 KiB",
+        "cookie, 8 KiB",
+        "redis",
+        STRICT,
         "public, logged",
         "jwt, logged",
     ];
 
-    pub(crate) fn open() -> Self {
+    /// What can be measured here.
+    pub(crate) fn workloads(&self) -> Vec<&'static str> {
+        let there = |name: &&str| self.in_redis.is_some() || !name.starts_with("redis");
+        Self::WORKLOADS.into_iter().filter(there).collect()
+    }
+
+    /// # Errors
+    /// When sessions are not as large as they should be.
+    pub(crate) fn open() -> Result<Self, String> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let gateway = free_address();
-        let server = runtime.block_on(authorization_server(gateway));
+        let [gateway, logging, sized, usual, strict] = std::array::from_fn(|_| free_address());
+        let server = runtime.block_on(authorization_server(&[gateway, usual, strict], sized));
         let (application, nginx) = nginx(folder.path());
-        let file = |listen, log: &str| gateway_file(listen, gateway, application.address, server.issuer(), log);
-        let logging = free_address();
-        Self {
+        let start = |listen, client: &str, more: &str| {
+            let text = gateway_file(listen, gateway, application.address, server.issuer(), client);
+            start_gateway(folder.path(), listen, &format!("{text}{more}"))
+        };
+        let quiet = "[log]\nlevel = \"warn\"\naccess = false\n";
+        let in_redis = in_redis(
+            folder.path(),
+            |listen, session| start(listen, "bench", &format!("{quiet}{session}")),
+            [usual, strict],
+        );
+        let scene = Self {
             nginx,
-            gateway: start_gateway(
-                folder.path(),
-                gateway,
-                &file(gateway, r#"level = "warn", access = false"#),
-            ),
-            logging: start_gateway(folder.path(), logging, &file(logging, "access = true")),
+            gateway: start(gateway, "bench", quiet),
+            logging: start(logging, "bench", "[log]\naccess = true\n"),
+            sized: start(sized, "sized", quiet),
+            in_redis,
             jwt: server.issue_jwt("ann", &format!("http://{gateway}"), "read"),
             opaque: server.issue_opaque("ann", &format!("http://{gateway}"), "read"),
             runtime,
@@ -74,7 +110,24 @@ impl Scene {
             _server: server,
             _application: application,
             _folder: folder,
+        };
+        scene.sizes_are_right()?;
+        Ok(scene)
+    }
+
+    /// That a session has the size it is called by, give or take an eighth.
+    fn sizes_are_right(&self) -> Result<(), String> {
+        for (person, kibibytes, _) in SIZED {
+            let cookies = self.runtime.block_on(self.log_in(&self.sized, person));
+            let values = cookies.split("; ").filter_map(|pair| pair.split_once('='));
+            // What is sealed is a quarter shorter than its text in a cookie.
+            let sealed = values.map(|(_, value)| value.len()).sum::<usize>() * 3 / 4;
+            println!("a session of {kibibytes} KiB has {sealed} bytes");
+            if sealed.abs_diff(1_024 * kibibytes) > 1_024 * kibibytes / 8 {
+                return Err(format!("the session of {person} has {sealed} bytes"));
+            }
         }
+        Ok(())
     }
 
     /// Who is measured, and with what request.
@@ -82,20 +135,28 @@ impl Scene {
     /// # Errors
     /// When the request is not answered as it should be.
     pub(crate) fn workload(&self, name: &str) -> Result<(&Process, Request), String> {
+        let in_redis = || self.in_redis.as_ref().ok_or("there is no Redis");
         let (site, path) = match name {
             "nginx" => (&self.nginx, "/public"),
             "public" => (&self.gateway, "/public"),
             "jwt" | "opaque" => (&self.gateway, "/api"),
             "cookie" => (&self.gateway, "/app"),
+            "cookie, 1 KiB" | "cookie, 3 KiB" | "cookie, 8 KiB" => (&self.sized, "/app"),
+            "redis" => (&in_redis()?.usual, "/app"),
+            STRICT => (&in_redis()?.strict, "/app"),
             "public, logged" => (&self.logging, "/public"),
             "jwt, logged" => (&self.logging, "/api"),
             other => return Err(format!("there is no such workload: {other}")),
         };
+        // A new one each time, for an old one is renewed, and the load generator keeps no cookies.
+        let logged_in = |person| Some(("Cookie", self.runtime.block_on(self.log_in(site, person))));
         let header = match name {
             "jwt" | "jwt, logged" => Some(("Authorization", format!("Bearer {}", self.jwt))),
             "opaque" => Some(("Authorization", format!("Bearer {}", self.opaque))),
-            // A new one each time, for an old one is renewed, and the load generator keeps no cookies.
-            "cookie" => Some(("Cookie", self.runtime.block_on(self.log_in()))),
+            "cookie" | "redis" | STRICT => logged_in("ann"),
+            "cookie, 1 KiB" => logged_in("small"),
+            "cookie, 3 KiB" => logged_in("medium"),
+            "cookie, 8 KiB" => logged_in("large"),
             _ => None,
         };
         let url = format!("http://{}{path}", site.address);
@@ -118,13 +179,13 @@ impl Scene {
     }
 
     /// The cookie of a session, as a browser gets it.
-    async fn log_in(&self) -> String {
-        let page = format!("http://{}/app", self.gateway.address);
+    async fn log_in(&self, site: &Site, person: &str) -> String {
+        let page = format!("http://{}/app", site.address);
         let start = self.client.get(page).header(header::ACCEPT, "text/html");
         let start = start.send().await.unwrap();
         let (login, authorize) = (cookie(&start), location(&start));
         let mut form: Vec<_> = authorize.query_pairs().into_owned().collect();
-        form.extend([("username", "ann"), ("password", "ann")].map(|(name, value)| (name.into(), value.into())));
+        form.extend([("username", person), ("password", person)].map(|(name, value)| (name.into(), value.into())));
         let granted = self.client.post(authorize.join("/login").unwrap()).form(&form);
         let callback = location(&granted.send().await.unwrap());
         let end = self.client.get(callback).header(header::COOKIE, login);
@@ -151,26 +212,61 @@ fn cookie(answer: &Response) -> String {
     kept.join("; ")
 }
 
-async fn authorization_server(gateway: SocketAddr) -> AuthorizationServer {
-    let guestbook = Client {
-        id: "bench".to_owned(),
+async fn authorization_server(gateways: &[SocketAddr], sized: SocketAddr) -> AuthorizationServer {
+    let client = |id: &str, gateways: &[SocketAddr], access_tokens| Client {
+        id: id.to_owned(),
         secret: Some(Secret::new("bench")),
-        redirect_uris: vec![format!("http://{gateway}/oauth2/callback")],
+        redirect_uris: gateways
+            .iter()
+            .map(|gateway| format!("http://{gateway}/oauth2/callback"))
+            .collect(),
         post_logout_redirect_uris: Vec::new(),
         backchannel_logout_uri: None,
-        audience: format!("http://{gateway}"),
-        access_tokens: AccessTokenKind::Jwt,
+        audience: gateways
+            .iter()
+            .take(1)
+            .map(|gateway| format!("http://{gateway}"))
+            .collect(),
+        access_tokens,
         scopes: SCOPES.map(str::to_owned).to_vec(),
     };
-    let user = User {
+    let ann = User {
         groups: ["staff", "admins", "editors"].map(str::to_owned).to_vec(),
         ..User::named("ann")
     };
-    let builder = AuthorizationServer::builder(Arc::new(SystemClock))
-        .client(guestbook)
-        .user(user);
+    let mut builder = AuthorizationServer::builder(Arc::new(SystemClock))
+        .client(client("bench", gateways, AccessTokenKind::Jwt))
+        .client(client("sized", &[sized], AccessTokenKind::Opaque))
+        .user(ann);
+    for (person, _, groups) in SIZED {
+        builder = builder.user(User {
+            email: None,
+            groups: (0..groups).map(|number| format!("department-{number:04}")).collect(),
+            ..User::named(person)
+        });
+    }
     let builder = builder.access_token_lifetime(Duration::from_secs(3_600));
     builder.listen(([127, 0, 0, 1], 0).into()).await.unwrap()
+}
+
+/// The gateways with a Redis, where there is one; says loudly where there is none.
+fn in_redis(
+    folder: &Path,
+    start: impl Fn(SocketAddr, &str) -> Site,
+    [usual, strict]: [SocketAddr; 2],
+) -> Option<InRedis> {
+    let redis = Redis::start();
+    let redis = redis
+        .inspect_err(|complaint| eprintln!("\nLEFT OUT: {complaint}\n"))
+        .ok()?;
+    let url = folder.join("redis.url");
+    fs::write(&url, redis.url()).unwrap();
+    let session = |more: &str| format!("[session]\nstore = \"redis\"\n{more}redis = {{ url_file = {url:?} }}\n");
+    Some(InRedis {
+        usual: start(usual, &session("")),
+        strict: start(strict, &session("read_cache = \"0s\"\n")),
+        _redis: redis,
+    })
 }
 
 /// An application that always says the same, and nginx before it.
@@ -227,19 +323,26 @@ fn start_gateway(folder: &Path, address: SocketAddr, text: &str) -> Site {
     Site { address, process }
 }
 
-/// Both gateways take tokens for the first.
-fn gateway_file(listen: SocketAddr, audience: SocketAddr, application: SocketAddr, issuer: &str, log: &str) -> String {
+/// All gateways take tokens for the first.
+fn gateway_file(
+    listen: SocketAddr,
+    audience: SocketAddr,
+    application: SocketAddr,
+    issuer: &str,
+    client: &str,
+) -> String {
     let admin = free_address();
+    // Who is in no group should have a small session.
+    let scopes = if client == "sized" { &SCOPES[..2] } else { &SCOPES };
     let mut text = format!(
         r#"version = 1
 server = {{ listen = ["{listen}"], workers = 1 }}
 admin = {{ listen = "{admin}" }}
-log = {{ {log} }}
 [provider.bench]
 issuer = "{issuer}"
-client_id = "bench"
+client_id = "{client}"
 client_secret = "bench"
-scopes = {SCOPES:?}
+scopes = {scopes:?}
 [provider.bench.bearer]
 audiences = ["http://{audience}"]
 "#

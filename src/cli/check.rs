@@ -200,7 +200,7 @@ fn any_of(list: &[impl AsRef<str>]) -> String {
 }
 
 fn destination(destination: &Destination) -> String {
-    let scheme = if destination.tls { "https" } else { "http" };
+    let scheme = destination.scheme.as_str();
     let host = &destination.host;
     let port = destination.port;
     if host.contains(':') {

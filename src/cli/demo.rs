@@ -39,7 +39,7 @@ async fn serve(port: u16) -> Result<(), No> {
     let demo = Demo::start(port, clock.clone())
         .await
         .map_err(|error| No::Demo { port, error })?;
-    let running = open(settings(port)?, clock)?;
+    let (running, _) = open(settings(port)?, clock)?;
     writeln!(io::stdout(), "{}", demo.banner())?;
     until_stopped(running, &mut signals).await
 }

@@ -6,10 +6,12 @@ mod demo;
 mod explain;
 mod keygen;
 mod rehearsal;
+pub mod reload;
 pub mod run;
 mod schema;
 mod sessions;
 mod test;
+mod watch;
 
 use std::{
     io::{self, Write},

@@ -7,10 +7,14 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::No;
+use super::{
+    No,
+    reload::{Reloader, Started},
+    watch::Watch,
+};
 use crate::{
-    config::{self, Settings, Warning},
-    gateway::{self, Gateway, Parts},
+    config::{self, Settings, Sources, Warning},
+    gateway::{self, Generations, Parts},
     server::{BindError, Running, Server},
     telemetry::{self, Metrics},
     time::{Clock, SystemClock},
@@ -50,54 +54,63 @@ fn remedy(error: &BindError) -> &'static str {
     }
 }
 
-/// Opens the gateway that the settings describe, on threads of its own, and returns.
+/// Opens the gateway that the settings describe, on threads of its own, and returns: with what gives it others.
 ///
-/// Dropping what is returned ends it at once.
+/// Dropping the first of the two ends it at once.
 ///
 /// # Errors
 /// When it cannot be made of its settings, and when an address or a thread is not to be had.
-pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
-    let metrics = Arc::new(metrics(&settings));
-    let parts = Parts {
+pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<(Running, Reloader), StartError> {
+    let metrics = Arc::new(Metrics::default());
+    metrics.serves(settings.exceptions, clock.now().unix());
+    let started = Started::with(&settings);
+    let server = settings.server.clone();
+    let gateway = Generations::first(parts(settings), clock.clone(), metrics.clone())?;
+    let gateway = Arc::new(gateway);
+    let running = Server::bind(server, gateway.clone(), metrics.clone())?.start();
+    let running = running.map_err(StartError::Threads)?;
+    Ok((running, Reloader::new(gateway, metrics, clock, started)))
+}
+
+/// What the gateway is made of.
+pub(super) fn parts(settings: Settings) -> Parts {
+    Parts {
         settings: settings.gateway,
         routes: settings.routes,
         providers: settings.providers,
         upstreams: settings.upstreams,
         session: settings.session,
         scrub: settings.scrub,
-    };
-    let gateway = Arc::new(Gateway::new(parts, clock, metrics.clone())?);
-    let server = Server::bind(settings.server, gateway, metrics)?;
-    server.start().map_err(StartError::Threads)
-}
-
-/// With a place for every route, and the number of checks that the file weakens.
-fn metrics(settings: &Settings) -> Metrics {
-    let routes: Vec<&str> = settings.routes.iter().map(|route| &*route.name).collect();
-    Metrics::new(&routes, settings.exceptions)
+    }
 }
 
 pub(super) fn run(file: &Path) -> Result<(), No> {
-    let settings = config::load(file, SystemClock.now())?;
+    let mut sources = Sources::default();
+    let settings = config::load_noting(file, &mut sources, SystemClock.now())?;
     let _log = telemetry::init(&settings.log)?;
     warn(&settings.warnings);
-    serve(settings)
+    let watch = Watch::over(file, sources, settings.watch);
+    serve(settings, watch)
 }
 
-fn warn(warnings: &[Warning]) {
+pub(super) fn warn(warnings: &[Warning]) {
     for warning in warnings {
         tracing::warn!(line = warning.line, column = warning.column, "{}", warning.message);
     }
 }
 
-/// Serves until it is told to stop.
-fn serve(settings: Settings) -> Result<(), No> {
+/// Serves until it is told to stop, and by another file whenever there is one.
+fn serve(settings: Settings, watch: Watch) -> Result<(), No> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(StartError::Threads)?.block_on(async {
         let mut signals = Signals::new().map_err(StartError::Signals)?;
-        let running = open(settings, Arc::new(SystemClock))?;
+        let reload = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+        let (running, reloader) = open(settings, Arc::new(SystemClock))?;
         announce(&running);
-        until_stopped(running, &mut signals).await
+        tokio::select! {
+            outcome = until_stopped(running, &mut signals) => outcome,
+            never = watch.keep_up(reloader, reload) => match never {},
+        }
     })
 }
 

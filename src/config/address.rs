@@ -3,7 +3,7 @@
 use super::read::{FromText, Wrong, wrong};
 use crate::{
     policy::{Host, Path, RouteUrl, Scheme},
-    upstream::Destination,
+    upstream::{Destination, DestinationScheme},
 };
 
 /// The URL of a route, before it is known whether its path is exact.
@@ -59,14 +59,23 @@ impl FromText for RouteAddress {
 
 impl FromText for Destination {
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        let parts = Parts::of(text)?;
+        let h2c = text
+            .split_once("://")
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("h2c"));
+        let (parts, scheme) = match h2c {
+            Some((_, rest)) => (Parts::after(Scheme::Http, rest)?, DestinationScheme::H2c),
+            None => Parts::of(text).map(|parts| match parts.scheme {
+                Scheme::Http => (parts, DestinationScheme::Http),
+                Scheme::Https => (parts, DestinationScheme::Https),
+            })?,
+        };
         if !matches!(parts.path, "" | "/") {
             let instead = "write scheme, host and port only; the path of the request is kept";
             return Err(wrong("has a path", instead));
         }
         let host = host(parts.host)?;
         Ok(Self {
-            tls: parts.scheme == Scheme::Https,
+            scheme,
             host: host.trim_start_matches('[').trim_end_matches(']').into(),
             port: parts.port.unwrap_or(parts.scheme.default_port()),
         })
@@ -94,8 +103,12 @@ impl<'a> Parts<'a> {
             "https" => Scheme::Https,
             _ => return Err(no_url()),
         };
+        Self::after(scheme, rest)
+    }
+
+    fn after(scheme: Scheme, rest: &'a str) -> Result<Self, Wrong> {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at_checked(end).ok_or_else(no_url)?;
+        let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
         if authority.contains('@') {
             return Err(wrong("has a user name in it", "leave out everything up to the `@`"));
         }
@@ -313,7 +326,8 @@ mod tests {
     fn an_upstream_is_an_origin() {
         let read = |text| Destination::from_text(text).ok();
         let local = read("http://[::1]:3000/").unwrap();
-        assert_eq!((local.tls, &*local.host, local.port), (false, "::1", 3000));
+        let expected = (DestinationScheme::Http, "::1", 3000);
+        assert_eq!((local.scheme, &*local.host, local.port), expected);
         assert_eq!(read("https://app.example").unwrap().port, 443);
         for bad in [
             "app:3000",

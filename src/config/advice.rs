@@ -13,7 +13,7 @@ use crate::{
     provider,
     session::Settings as SessionSettings,
     upstream::{
-        Destination,
+        Destination, DestinationScheme,
         headers::{Piece, Source},
     },
 };
@@ -63,7 +63,11 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
         }
     }
     let destination = &placed.upstream.destination;
-    if !destination.tls && !is_here(destination) {
+    let is_clear = match destination.scheme {
+        DestinationScheme::Http | DestinationScheme::H2c => true,
+        DestinationScheme::Https => false,
+    };
+    if is_clear && !is_here(destination) {
         let message = format!(
             "[route.{name}] goes to {} in clear text: whoever is in between reads it, and can pretend to be the gateway",
             destination.host

@@ -93,6 +93,10 @@ tables! {
         drain_timeout: Duration,
         /// Threads that serve.
         workers: Count<1, 1024>,
+        /// Whether this file and those it refers to are loaded again when they change.
+        watch: bool,
+        /// HTTP/2 in clear text, beside HTTP/1 (RFC 9113 §3.3).
+        h2c: bool,
         limits: Limits,
     }
 
@@ -153,7 +157,7 @@ tables! {
         idle_timeout: Timeout,
         /// How long a session lasts at all.
         max_lifetime: Timeout,
-        /// How long before its end an access token is refreshed.
+        /// How long before its end an access token is refreshed; up to a quarter is added, and half of its life is the most.
         refresh_before: Duration,
         cookie: Cookie,
     }

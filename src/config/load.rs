@@ -1,8 +1,7 @@
 //! What every section needs while it is loaded: files, variables, dates, and a place for what is found.
 
 use std::{
-    fs::{File, Metadata},
-    io::{self, Read},
+    fs::Metadata,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +11,7 @@ use super::{
     file::Exception,
     read::{At, Field},
     report::{Findings, Span},
+    sources::Sources,
 };
 use crate::{secret::Secret, time::Timestamp, trust::TrustRoots};
 
@@ -30,6 +30,7 @@ pub(super) struct Load<'a> {
     pub(super) surroundings: Surroundings<'a>,
     pub(super) now: Timestamp,
     pub(super) findings: Findings,
+    pub(super) sources: Sources,
     /// How many checks the file weakens for now.
     pub(super) exceptions: usize,
 }
@@ -152,24 +153,8 @@ impl Load<'_> {
                 "name a file that the gateway's user may read; a relative path begins at the configuration file";
             self.findings.problem(path.at, message, instead);
         };
-        read_bounded(&self.surroundings.directory.join(&path.value))
-            .map_err(complain)
-            .ok()
-    }
-}
-
-/// No key and no list of certificates is longer, in bytes.
-const LONGEST_FILE: u64 = 4 * 1024 * 1024;
-
-fn read_bounded(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    let mut bytes = Vec::new();
-    let length = file.take(LONGEST_FILE).read_to_end(&mut bytes)?;
-    if u64::try_from(length).is_ok_and(|length| length < LONGEST_FILE) {
-        Ok((bytes, metadata))
-    } else {
-        Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"))
+        let read = self.sources.read(&self.surroundings.directory.join(&path.value));
+        read.map_err(complain).ok()
     }
 }
 

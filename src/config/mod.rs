@@ -21,17 +21,19 @@ mod schema;
 mod server;
 mod session;
 mod shape;
+mod sources;
 mod store;
 mod value;
 mod vocabulary;
 
-use std::{fs, path::Path};
+use std::{mem, path::Path};
 
 use toml::de::DeTable;
 
 pub use load::Surroundings;
 pub use report::{Explanation, Problem, Problems, Warning};
 pub use schema::schema;
+pub use sources::Sources;
 
 use self::{
     cross::Whole,
@@ -55,6 +57,8 @@ pub struct Settings {
     pub gateway: gateway::settings::Settings,
     pub session: sessions::Settings,
     pub log: telemetry::LogSettings,
+    /// Whether the files are watched, and loaded again when they change.
+    pub watch: bool,
     pub providers: Vec<crate::provider::Settings>,
     pub routes: Routes,
     /// Each at the index of its route.
@@ -74,13 +78,23 @@ pub struct Settings {
 /// # Errors
 /// Every problem of the file.
 pub fn load(path: &Path, now: Timestamp) -> Result<Settings, Problems> {
+    load_noting(path, &mut Sources::default(), now)
+}
+
+/// Loads a file, and notes from which files; also where it has problems.
+///
+/// # Errors
+/// Every problem of the file.
+pub fn load_noting(path: &Path, sources: &mut Sources, now: Timestamp) -> Result<Settings, Problems> {
     let origin = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| Problems::unreadable(&origin, &error))?;
+    let text = sources
+        .text(path)
+        .map_err(|error| Problems::unreadable(&origin, &error))?;
     let surroundings = Surroundings {
         directory: path.parent().unwrap_or(Path::new("")),
         variable: |name| std::env::var(name).ok(),
     };
-    parse(&text, &origin, surroundings, now)
+    parse_noting(&text, &origin, surroundings, sources, now)
 }
 
 /// Reads a text; `origin` is its name in messages, and `now` decides which exceptions are over.
@@ -88,14 +102,26 @@ pub fn load(path: &Path, now: Timestamp) -> Result<Settings, Problems> {
 /// # Errors
 /// Every problem of the text.
 pub fn parse(text: &str, origin: &str, surroundings: Surroundings<'_>, now: Timestamp) -> Result<Settings, Problems> {
+    parse_noting(text, origin, surroundings, &mut Sources::default(), now)
+}
+
+fn parse_noting(
+    text: &str,
+    origin: &str,
+    surroundings: Surroundings<'_>,
+    sources: &mut Sources,
+    now: Timestamp,
+) -> Result<Settings, Problems> {
     let findings = Findings::default();
     let mut load = Load {
         surroundings,
         now,
         findings,
+        sources: mem::take(sources),
         exceptions: 0,
     };
     let settings = document(text, &mut load.findings).and_then(|file| settings(file, text, &mut load));
+    *sources = load.sources;
     let is_right = !load.findings.has_problems();
     let (problems, warnings, advice) = load.findings.explain(origin, text);
     settings
@@ -128,6 +154,7 @@ fn document(text: &str, findings: &mut Findings) -> Option<file::File> {
 fn settings(file: file::File, text: &str, load: &mut Load<'_>) -> Option<Settings> {
     let log = server::log(file.log);
     let server = server::settings(file.server, file.admin, load);
+    let watch = server.watch;
     let session_at = file.session.at().unwrap_or_default();
     let session = session::settings(file.session, load);
     let provider_tables = entries(file.provider)?;
@@ -154,6 +181,7 @@ fn settings(file: file::File, text: &str, load: &mut Load<'_>) -> Option<Setting
     Some(Settings {
         scrub: cross::scrub(&session.cookie.name, checked.trusted_proxies, &checked.upstreams),
         server: checked.server,
+        watch,
         gateway: checked.gateway,
         session,
         log,

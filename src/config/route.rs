@@ -18,7 +18,7 @@ use super::{
 use crate::{
     identity::ProviderId,
     policy::{Access, Admission, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
-    upstream::{self, BodyLimits, Destination, Timeouts},
+    upstream::{self, BodyLimits, Destination, DestinationScheme, Timeouts},
 };
 
 /// A route, and where its pieces stand in the file.
@@ -249,7 +249,10 @@ fn upstream(
     let destination = load.required(here, "upstream", destinations, "\"http://127.0.0.1:3000\"");
     let destination = destination.and_then(|list| sole(list.0, load));
     let tls = take(&mut table.upstream_tls);
-    if let (Some(at), Some(Destination { tls: false, .. })) = (tls.at(), &destination) {
+    let is_https = |destination: &Destination| destination.scheme == DestinationScheme::Https;
+    if let Some(at) = tls.at()
+        && destination.as_ref().is_some_and(|destination| !is_https(destination))
+    {
         load.findings.problem(
             at,
             "`upstream_tls` without an https upstream",

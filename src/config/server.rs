@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     gateway::{self, settings::PerMinute},
-    server::{Limits, Settings},
+    server::{Limits, Settings, Spoken},
     telemetry::LogSettings,
     upstream::BodyLimits,
 };
@@ -31,6 +31,7 @@ pub(super) struct Server {
     pub(super) gateway: gateway::settings::Settings,
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) bodies: BodyLimits,
+    pub(super) watch: bool,
     /// The addresses that the file names.
     pub(super) listen: Vec<At<SocketAddr>>,
     pub(super) admin: Option<At<SocketAddr>>,
@@ -51,6 +52,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
     let admin = admin.listen.given().cloned();
     Server {
         bodies: body_limits(&limits),
+        watch: table.watch.or(true),
         server: Settings {
             listen: if listen.is_empty() {
                 vec![loopback(PORT)]
@@ -62,6 +64,10 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
                 .workers
                 .value()
                 .map_or_else(processors, |workers| workers.to_usize()),
+            spoken: match table.h2c.or(false) {
+                true => Spoken::Either,
+                false => Spoken::Http1,
+            },
             limits: self::limits(&limits),
             drain_delay: table.drain_delay.or(Duration::from_secs(5)),
             drain_timeout: table.drain_timeout.or(Duration::from_secs(30)),

@@ -11,24 +11,27 @@ use crate::{
     session::{RedisSettings, StoreSettings},
 };
 
-/// Holds a hundred thousand small sessions.
+/// Holds about forty thousand sessions of 1 KiB of claims and tokens.
 const MEMORY_BYTES: u64 = 128 * 1024 * 1024;
 
 pub(super) fn settings(here: Span, table: &file::Session, load: &mut Load<'_>) -> Option<StoreSettings> {
     let kind = table.store.value().copied().unwrap_or(Store::Cookie);
-    let tables = [
-        (Store::Memory, "memory", table.memory.at()),
-        (Store::Redis, "redis", table.redis.at()),
+    let tables: [(&[Store], _, _); 2] = [
+        (&[Store::Memory], "memory", table.memory.at()),
+        (&[Store::Redis, Store::Cookie], "redis", table.redis.at()),
     ];
-    for (owner, name, at) in tables {
-        if let Some(at) = at.filter(|_| owner != kind) {
+    for (owners, name, at) in tables {
+        if let Some(at) = at.filter(|_| !owners.contains(&kind)) {
             let message = format!("[session.{name}] means nothing: sessions are not kept there");
             let instead = format!("write store = \"{name}\" in [session], or leave the table out");
             load.findings.problem(at, message, instead);
         }
     }
     match kind {
-        Store::Cookie => Some(StoreSettings::Cookie),
+        Store::Cookie if table.redis.is_absent() => Some(StoreSettings::Cookie { shared: None }),
+        Store::Cookie => redis(here, &table.redis, load).map(|redis| StoreSettings::Cookie {
+            shared: Some(Box::new(redis)),
+        }),
         Store::Memory => {
             let max_bytes = table.memory.value().and_then(|memory| memory.max_bytes.value());
             Some(StoreSettings::Memory {

@@ -335,7 +335,7 @@ mod tests {
             ..found(1)
         };
         assert!(some.note(&memory).unwrap().contains("more than was looked at (100000)"));
-        let note = found(0).note(&StoreSettings::Cookie).unwrap();
+        let note = found(0).note(&StoreSettings::default()).unwrap();
         assert!(note.contains("only the browsers have"), "{note}");
     }
 }

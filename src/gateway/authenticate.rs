@@ -1,6 +1,8 @@
 //! Who sent the request, as far as its credential proves it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{Error, Gateway, Visit, renew::Renewal};
 use crate::{
@@ -12,6 +14,17 @@ use crate::{
     time::Timestamp,
     upstream::headers::{Authorization, Credential},
 };
+
+/// How long a request waits for fresh tokens while the old ones still serve.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether a session's tokens are fresh.
+enum Freshness {
+    Fresh,
+    /// Somebody is at it, and the old ones serve meanwhile.
+    Underway,
+    Replaced(Renewal),
+}
 
 impl Gateway {
     /// An explicit credential decides alone; the session counts only where there is none (I13, N-082).
@@ -99,14 +112,15 @@ impl Gateway {
             return Ok(Authentication::Anonymous);
         };
         // Logged in elsewhere: that session is still good for the routes of its provider.
-        if !admission.providers.contains(&presented.held.session.login.provider) {
+        let login = &presented.held.session.login;
+        if self.providers.of_login(login).is_none() || !admission.providers.contains(&login.provider) {
             return Ok(Authentication::Anonymous);
         }
         let Some(held) = self.kept_fresh(presented, &jar, origin, visit, now).await? else {
             visit.cookies.extend(jar.delete_split());
             return Ok(Authentication::Anonymous);
         };
-        self.streams.extend(&held.session);
+        self.streams.extend(&held);
         let authentication = self.identified(&held.session, now);
         visit.session = Some(held);
         Ok(authentication)
@@ -122,30 +136,49 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<Option<Arc<Held>>, Error> {
         let Presented { held, stale } = presented;
-        let Held { session, place } = &*held;
-        let (held, changed) = match self.renewed_if_due(session, place, now).await {
-            None => (held, stale),
-            Some(Renewal::Renewed(login, place)) => {
+        let Held {
+            session,
+            place,
+            sealed_by,
+        } = &*held;
+        let sealed_by = *sealed_by;
+        let (held, changed) = match self.freshness(session, place, now).await {
+            Freshness::Fresh => (held, stale),
+            // A cookie with the old tokens could reach the browser after the one with the new ones.
+            Freshness::Underway => (held, false),
+            Freshness::Replaced(Renewal::Renewed(login, place)) => {
                 let moved = session.seen_from != Some(visit.address);
                 let unkept = matches!(place, Place::Browser) || moved;
                 let session = session.renewed(login, now).into();
-                (Arc::new(Held { session, place }), unkept)
+                let renewed = Held {
+                    session,
+                    place,
+                    sealed_by,
+                };
+                (Arc::new(renewed), unkept)
             }
-            Some(Renewal::Ended) => {
+            Freshness::Replaced(Renewal::Ended) => {
                 self.streams.end(&session.id);
                 return Ok(None);
             }
             // The old access token is good for a little longer: nobody has to notice.
-            Some(Renewal::Failed(_) | Renewal::Unknown(_)) if now < session.login.access_expires_at => (held, stale),
-            Some(Renewal::Failed(error)) => return Err(Error::Provider(error)),
-            Some(Renewal::Unknown(error)) => return Err(Error::Store(error)),
+            Freshness::Replaced(Renewal::Failed(_) | Renewal::Unknown(_)) if still_serves(session, now) => {
+                (held, stale)
+            }
+            Freshness::Replaced(Renewal::Failed(error)) => return Err(Error::Provider(error)),
+            Freshness::Replaced(Renewal::Unknown(error)) => return Err(Error::Store(error)),
         };
         if !changed {
             return Ok(Some(held));
         }
         let place = held.place.clone();
         let session = held.session.seen(now).seen_from(visit.address).into();
-        let held = Held { session, place };
+        let sealed_by = self.sessions.ring().first();
+        let held = Held {
+            session,
+            place,
+            sealed_by,
+        };
         let cookies = self.sessions.keep(&held.session, &held.place, jar, origin, now).await?;
         visit.cookies.extend(cookies);
         Ok(Some(held.into()))
@@ -155,7 +188,7 @@ impl Gateway {
     async fn give_back(&self, jar: &CookieJar<'_>, origin: &Origin, now: Timestamp) -> Result<(), Error> {
         let ended = self.sessions.ended_meanwhile(jar, origin, now).await?;
         let Some(session) = ended else { return Ok(()) };
-        if let Some(provider) = self.providers.by_id(&session.login.provider)
+        if let Some(provider) = self.providers.of_login(&session.login)
             && let Some(refresh_token) = &session.login.refresh_token
         {
             provider.revoke(refresh_token.clone(), now);
@@ -163,25 +196,34 @@ impl Gateway {
         Ok(())
     }
 
-    async fn renewed_if_due(&self, session: &Session, place: &Place, now: Timestamp) -> Option<Renewal> {
-        session.login.refresh_token.as_ref()?;
-        let due = session
-            .login
-            .access_expires_at
-            .minus(self.sessions.settings().refresh_before);
-        if now < due {
-            return None;
+    async fn freshness(&self, session: &Session, place: &Place, now: Timestamp) -> Freshness {
+        let is_due = || now >= session.refresh_due(self.sessions.settings().refresh_before);
+        if session.login.refresh_token.is_none() || !is_due() {
+            return Freshness::Fresh;
         }
-        let provider = self.providers.by_id(&session.login.provider)?;
+        let Some(provider) = self.providers.of_login(&session.login) else {
+            return Freshness::Fresh;
+        };
         let renewal = self.renewals.renew(&self.sessions, provider, session, place, now);
-        Some(renewal.await)
+        if !still_serves(session, now) {
+            return Freshness::Replaced(renewal.await);
+        }
+        match timeout(PATIENCE, renewal).await {
+            Ok(renewal) => Freshness::Replaced(renewal),
+            Err(_) => Freshness::Underway,
+        }
     }
 
     pub(super) fn identified(&self, session: &Session, now: Timestamp) -> Authentication {
-        let Some(provider) = self.providers.by_id(&session.login.provider) else {
+        let Some(provider) = self.providers.of_login(&session.login) else {
             return Authentication::Anonymous;
         };
         let ends_at = self.sessions.ends_at(session);
         Authentication::Verified(session.identity(provider.claim_names(), ends_at, now))
     }
+}
+
+/// Whether the access token is good for a little longer.
+fn still_serves(session: &Session, now: Timestamp) -> bool {
+    now < session.login.access_expires_at
 }

@@ -1,8 +1,10 @@
 //! The reserved paths below `auth_prefix`: answered here, never sent upstream.
 
+use std::net::Ipv4Addr;
+
 use http::{Method, Request, Response, header};
 
-use super::{Error, Gateway, RequestFacts, Visit, facts_of, login::Attempt, pages::Chooser};
+use super::{Error, Gateway, RequestFacts, Visit, login::Attempt, pages::Chooser};
 use crate::{
     identity::{ProviderId, Strength},
     policy::{Access, LoginDemand, Lookup, Origin},
@@ -10,6 +12,7 @@ use crate::{
     upstream::{
         body::Body,
         headers::{Credential, Scrubbed},
+        lifeline::Asked,
         target::Target,
     },
 };
@@ -169,10 +172,12 @@ impl Gateway {
     /// needs none, all providers of this origin.
     fn demand_of(&self, return_to: &str, request: &Scrubbed, visit: &Visit<'_>) -> LoginDemand {
         let path = return_to.split('?').next().unwrap_or("/");
+        let nobody = Ipv4Addr::UNSPECIFIED.into();
+        let asked = Asked::of(request, visit.reader.client, visit.reader.initiator, nobody);
         let facts = RequestFacts {
             method: &Method::GET,
             path,
-            ..facts_of(request, visit.reader, std::net::Ipv4Addr::UNSPECIFIED.into())
+            ..asked.facts()
         };
         if let Lookup::Found(route) = self.routes.find(&facts)
             && let Access::Protected(admission) = &route.access

@@ -143,7 +143,10 @@ impl Gateway {
         // Before anything is used up, so that the browser can come again.
         self.limits.callbacks.count(visit.address)?;
         visit.cookies.extend(jar.delete(&suffix));
-        let provider = self.providers.by_id(pending.provider()).ok_or(Error::LoginUnknown)?;
+        let provider = self.providers.by_id(pending.provider());
+        // Another issuer may go by that name by now: it gets no code of the other's.
+        let provider = provider.filter(|provider| provider.issuer() == pending.issuer());
+        let provider = provider.ok_or(Error::LoginUnknown)?;
         let grant: CodeGrant = pending.accept(response, now)?;
         if !self.logins.first_use(&state) {
             return Err(Error::LoginUnknown);

@@ -4,13 +4,17 @@ mod administration;
 mod authenticate;
 mod endpoints;
 mod error;
+mod generations;
 mod limits;
 mod login;
+mod old_keys;
 mod pages;
 mod provider_logout;
 mod reader;
+mod refresh;
 mod renew;
 mod respond;
+mod rules;
 pub mod settings;
 mod sign_out;
 mod streams;
@@ -24,18 +28,20 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 pub use error::{Error, StartError};
+pub use generations::Generations;
 pub use settings::Settings;
 
 use crate::{
-    policy::{self, Decision, Lookup, RequestFacts, Route, Routes},
+    policy::{self, Decision, Lookup, Permit, RequestFacts, Route, Routes},
     provider::{self, Providers},
     session::{self, Sessions},
-    telemetry::{Metrics, Stopwatch},
+    telemetry::{Metrics, RouteCounts, Stopwatch},
     time::Clock,
     upstream::{
         self, Arrival, Upstreams,
         body::Body,
         headers::{ScrubSettings, Scrubbed, Scrubber},
+        lifeline::{Asked, Ground, Holder, Lifeline},
         target::Target,
     },
 };
@@ -45,6 +51,7 @@ use pages::Pages;
 use provider_logout::Allowance;
 use reader::Reader;
 use renew::Renewals;
+use rules::Rules;
 use streams::Streams;
 use visit::{Ids, Visit};
 
@@ -63,23 +70,28 @@ pub struct Parts {
     pub scrub: ScrubSettings,
 }
 
-/// The gateway.
+/// The gateway, as one configuration describes it; a reload makes another one of what lasts in it.
 pub struct Gateway {
     settings: Settings,
-    clock: Arc<dyn Clock>,
-    routes: Routes,
+    routes: Arc<Routes>,
     scrubber: Scrubber,
-    providers: Providers,
+    providers: Arc<Providers>,
     upstreams: Upstreams,
-    sessions: Arc<Sessions>,
-    logins: Logins,
-    renewals: Renewals,
-    streams: Arc<Streams>,
     frontchannel: Allowance,
-    limits: Limits,
+    limits: Arc<Limits>,
     pages: Pages,
+    counts: RouteCounts,
+    rules: Arc<Rules>,
+    /// Under this configuration; where they are kept outlasts it.
+    sessions: Arc<Sessions>,
+
+    // What outlasts every configuration.
+    clock: Arc<dyn Clock>,
+    logins: Arc<Logins>,
+    renewals: Arc<Renewals>,
+    streams: Arc<Streams>,
     metrics: Arc<Metrics>,
-    ids: Ids,
+    ids: Arc<Ids>,
 }
 
 impl fmt::Debug for Gateway {
@@ -89,38 +101,19 @@ impl fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    pub fn new(parts: Parts, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, StartError> {
-        let scrubber = Scrubber::new(parts.scrub);
-        let frontchannel = Allowance::over(parts.session.max_lifetime);
-        let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
-        let sessions = Arc::new(Sessions::new(parts.session).ok_or(StartError::NoKey)?);
-        Ok(Self {
-            limits: Limits::new(&parts.settings.per_minute, &clock, &metrics),
-            settings: parts.settings,
-            streams: Arc::new(Streams::new(sessions.clone(), clock.clone())),
-            clock,
-            routes: parts.routes,
-            providers: Providers::new(parts.providers, metrics.clone())?,
-            upstreams: Upstreams::new(parts.upstreams, scrubber.own_cookies())?,
-            scrubber,
-            sessions,
-            logins: Logins::default(),
-            renewals: Renewals::default(),
-            frontchannel,
-            pages,
-            metrics,
-            ids: Ids::default(),
-        })
-    }
-
     /// Answers a request; whatever happens, there is an answer, and one line in the log.
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let mut visit = Visit::begin(self.ids.next(), &request, peer, &self.routes, &self.metrics);
+        let mut visit = Visit::begin(self.ids.next(), &request, peer, &self.routes, &self.counts);
         let response = match self.walk(request, peer, &mut visit).await {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
         };
         visit.end(response)
+    }
+
+    /// Waits for what must not be cut off when the process ends.
+    pub async fn settle(&self) {
+        self.renewals.settle().await;
     }
 
     /// The walk.
@@ -149,7 +142,8 @@ impl Gateway {
         if scrubbed.hops() > MAX_HOPS {
             return Err(Error::Loop);
         }
-        let facts = facts_of(&scrubbed, visit.reader, peer);
+        let asked = Asked::of(&scrubbed, visit.reader.client, visit.reader.initiator, visit.address);
+        let facts = asked.facts();
         let route = self.route(&facts)?;
         visit.routed_to(route);
         let authentication = self.authenticate(route, &credential, &origin, visit, now).await?;
@@ -158,7 +152,7 @@ impl Gateway {
             Decision::Allow(permit) => {
                 visit.allowed();
                 let arrival = Arrival { origin: &origin, peer };
-                let lifeline = self.streams.lifeline(&permit, visit.session.take());
+                let lifeline = self.lifeline(asked, &permit, visit);
                 let stopwatch = Stopwatch::start();
                 let answer = self.upstreams.forward(scrubbed, permit, arrival, lifeline).await;
                 visit.upstream_took(stopwatch.elapsed());
@@ -181,19 +175,21 @@ impl Gateway {
             Lookup::NotFound => Err(Error::NoRoute),
         }
     }
-}
 
-fn facts_of(scrubbed: &Scrubbed, reader: Reader, peer: IpAddr) -> RequestFacts<'_> {
-    let target = scrubbed.target();
-    RequestFacts {
-        method: &scrubbed.parts().method,
-        host: target.host(),
-        port: target.port(),
-        path: target.path(),
-        query: target.query(),
-        client: reader.client,
-        initiator: reader.initiator,
-        address: address_of(scrubbed, peer),
+    /// What the exchange hangs on, should it last.
+    fn lifeline(&self, asked: Asked, permit: &Permit, visit: &mut Visit<'_>) -> Lifeline {
+        let holder = match (visit.session.take(), permit.identity()) {
+            (_, None) => Holder::Anybody,
+            (Some(held), Some(_)) => Holder::Session(held),
+            (None, Some(identity)) => Holder::Token(identity.clone()),
+        };
+        let generation = self.rules.generation;
+        let ground = Ground {
+            asked,
+            holder,
+            generation,
+        };
+        Lifeline::new(self.streams.clone(), ground)
     }
 }
 
@@ -215,7 +211,7 @@ mod tests {
     #[test]
     fn a_request_is_small_enough_to_be_moved() {
         // Every connection keeps the room of one, and hyper copies the whole of it for each request.
-        let bytes = size(|gateway: &'static Gateway, request, peer| gateway.handle(request, peer));
+        let bytes = size(|gateway: &'static Generations, request, peer| gateway.handle(request, peer));
         assert!(bytes <= 6 * 1_024, "{bytes}");
     }
 }

@@ -2,7 +2,10 @@
 
 use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
-use crate::policy::{Client, Initiator, Origin};
+use crate::{
+    policy::{Client, Initiator, Origin},
+    upstream::headers::is_grpc,
+};
 
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -14,6 +17,8 @@ const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with")
 pub(super) struct Reader {
     pub(super) client: Client,
     pub(super) initiator: Initiator,
+    /// It understands nothing but an answer of gRPC.
+    pub(super) is_grpc: bool,
 }
 
 impl Default for Reader {
@@ -21,15 +26,21 @@ impl Default for Reader {
         Self {
             client: Client::Programmatic,
             initiator: Initiator::OwnSite,
+            is_grpc: false,
         }
     }
 }
 
 impl Reader {
     pub(super) fn of(parts: &Parts, origin: &Origin) -> Self {
+        let is_grpc = is_grpc(parts);
         Self {
-            client: client(&parts.method, &parts.headers),
+            client: match is_grpc {
+                true => Client::Programmatic,
+                false => client(&parts.method, &parts.headers),
+            },
             initiator: initiator(&parts.headers, origin),
+            is_grpc,
         }
     }
 

@@ -134,15 +134,48 @@ impl Gateway {
     }
 
     fn tell(&self, notice: Notice, visit: &Visit<'_>) -> Response<Body> {
-        let mut response = match visit.reader.wants_page() {
-            true => self.pages.notice(&notice, &self.settings.auth_prefix, visit),
-            false => problem(&notice, &visit.id()),
+        let mut response = match visit.reader {
+            reader if reader.is_grpc => call_ended(&notice),
+            reader if reader.wants_page() => self.pages.notice(&notice, &self.settings.auth_prefix, visit),
+            _ => problem(&notice, &visit.id()),
         };
-        *response.status_mut() = notice.status;
+        if !visit.reader.is_grpc {
+            *response.status_mut() = notice.status;
+        }
         let headers = response.headers_mut();
         headers.extend(notice.headers);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
+    }
+}
+
+/// The end of a call, before it began: trailers alone, which look like a head (gRPC over HTTP/2, "Trailers-Only").
+fn call_ended(notice: &Notice) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(grpc_status(notice.status)));
+    // The titles are plain ASCII, which need not be encoded.
+    headers.insert("grpc-message", HeaderValue::from_static(notice.title));
+    response
+}
+
+/// As gRPC maps the statuses of HTTP, and closer where it knows none.
+fn grpc_status(status: StatusCode) -> u16 {
+    match status {
+        // INVALID_ARGUMENT, RESOURCE_EXHAUSTED
+        StatusCode::BAD_REQUEST => 3,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => 8,
+        // UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED
+        StatusCode::UNAUTHORIZED => 16,
+        StatusCode::FORBIDDEN => 7,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => 12,
+        // UNAVAILABLE
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => 14,
+        // INTERNAL
+        status if status.is_server_error() => 13,
+        // UNKNOWN
+        _ => 2,
     }
 }
 
@@ -286,7 +319,7 @@ fn upstream_error(error: &UpstreamError) -> Notice {
         UpstreamError::ClientGone => Notice::new(StatusCode::BAD_REQUEST, "incomplete", "The request broke off")
             .explained("The request ended before all of it had arrived."),
         UpstreamError::Cut => Notice::new(StatusCode::FORBIDDEN, "session_over", "You are not signed in any more")
-            .explained("Your session ended before the application had answered.")
+            .explained("Your session ended, or this place was closed to you, before the application had answered.")
             .offering(Action::Retry),
         UpstreamError::Identity(_) => {
             Notice::new(StatusCode::BAD_GATEWAY, "identity", "Your account cannot be described")

@@ -15,7 +15,7 @@ pub struct Settings {
 }
 
 /// How often one address may do something in a minute; absent: as often as it likes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PerMinute {
     pub logins: Option<NonZeroU32>,
     pub failed_credentials: Option<NonZeroU32>,

@@ -98,7 +98,7 @@ impl Gateway {
 
     /// Gives the refresh token back, and says where the browser ends its session at the provider.
     async fn end_at_provider(&self, session: &Session, origin: &Origin, state: &str, now: Timestamp) -> Option<String> {
-        let provider = self.providers.by_id(&session.login.provider)?;
+        let provider = self.providers.of_login(&session.login)?;
         if let Some(refresh_token) = &session.login.refresh_token {
             provider.revoke(refresh_token.clone(), now);
         }

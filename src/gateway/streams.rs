@@ -1,6 +1,7 @@
 //! Exchanges that last, and what they hang on: event streams, long answers, WebSockets.
 
 use std::{
+    any::Any,
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -8,18 +9,24 @@ use std::{
     },
 };
 
-use super::watcher;
+use arc_swap::ArcSwap;
+
+use super::{
+    rules::{Rules, Whose},
+    watcher,
+};
 use crate::{
-    policy::Permit,
+    identity::Identity,
     secret::Fingerprint,
     session::{Ended, Held, Session, Sessions},
     time::{Clock, Timestamp},
-    upstream::lifeline::{Cutter, Ground, Lifeline, Watch},
+    upstream::lifeline::{Asked, Cutter, Ground, Holder, Watch},
 };
 
-/// All exchanges of a gateway that last and that were opened by somebody in particular.
+/// All exchanges of a gateway that last.
 pub(super) struct Streams {
-    pub(super) sessions: Arc<Sessions>,
+    /// By which exchanges are judged; changed under the lock only.
+    rules: ArcSwap<Rules>,
     pub(super) clock: Arc<dyn Clock>,
     open: Mutex<Open>,
     /// How many sessions have one: mostly none, and then nobody has to look.
@@ -36,25 +43,35 @@ impl std::fmt::Debug for Streams {
 #[derive(Default)]
 struct Open {
     entered: u64,
-    by_token: HashMap<u64, (Timestamp, Cutter)>,
+    of_anybody: HashMap<u64, Stream>,
+    by_token: HashMap<u64, (Arc<Identity>, Stream)>,
     /// By the id of the session.
     by_session: HashMap<Box<str>, Standing>,
 }
 
+/// An exchange that lasts; dropping it cuts it.
+struct Stream {
+    asked: Asked,
+    /// Under which it was let in.
+    generation: u64,
+    _cutter: Cutter,
+}
+
 /// What is known of a session that has exchanges open.
 struct Standing {
+    /// As it was seen last.
     held: Arc<Held>,
     /// As far as this replica knows.
     ends_at: Timestamp,
     /// What it is ended by; absent until it was looked whether it had ended before its exchange was noted.
     indices: Option<Vec<Fingerprint>>,
-    streams: HashMap<u64, Cutter>,
+    streams: HashMap<u64, Stream>,
 }
 
 impl Streams {
-    pub(super) fn new(sessions: Arc<Sessions>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            sessions,
+            rules: ArcSwap::new(rules),
             clock,
             open: Mutex::default(),
             open_sessions: AtomicUsize::new(0),
@@ -62,25 +79,34 @@ impl Streams {
         }
     }
 
-    /// For an exchange that somebody in particular may have; what is public hangs on nothing.
-    pub(super) fn lifeline(self: &Arc<Self>, permit: &Permit, session: Option<Arc<Held>>) -> Option<Lifeline> {
-        let identity = permit.identity()?;
-        let ground = match session {
-            Some(held) => Ground::Session(held),
-            None => Ground::Token {
-                ends_at: identity.expires_at,
-            },
-        };
-        Some(Lifeline::new(self.clone(), ground))
+    /// The sessions under the configuration of now.
+    pub(super) fn sessions(&self) -> Arc<Sessions> {
+        self.rules.load().sessions.clone()
+    }
+
+    /// Cuts what these rules refuse, and says how many; from now on, what is noted is judged by them too.
+    pub(super) fn follow(&self, rules: Arc<Rules>) -> usize {
+        let now = self.clock.now();
+        let mut open = self.open();
+        let before = open.count();
+        self.rules.store(rules.clone());
+        open.of_anybody
+            .retain(|_, stream| rules.admit(&stream.asked, Whose::Anybody, now));
+        open.by_token
+            .retain(|_, (identity, stream)| rules.admit(&stream.asked, Whose::Token(identity, stream.generation), now));
+        open.by_session.retain(|_, standing| standing.follow(&rules, now));
+        self.count(&open);
+        before.saturating_sub(open.count())
     }
 
     /// Notes that a session was seen: its exchanges last as long as it does.
-    pub(super) fn extend(&self, session: &Session) {
+    pub(super) fn extend(&self, held: &Arc<Held>) {
         if self.open_sessions.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let ends_at = self.sessions.ends_at(session);
-        if let Some(standing) = self.open().by_session.get_mut(&session.id) {
+        let ends_at = self.rules.load().sessions.ends_at(&held.session);
+        if let Some(standing) = self.open().by_session.get_mut(&held.session.id) {
+            standing.held = held.clone();
             standing.ends_at = standing.ends_at.max(ends_at);
         }
     }
@@ -99,7 +125,9 @@ impl Streams {
 
     /// Cuts the exchanges whose token is over.
     pub(super) fn cut_tokens(&self, now: Timestamp) {
-        self.open().by_token.retain(|_, (ends_at, _)| *ends_at > now);
+        self.open()
+            .by_token
+            .retain(|_, (identity, _)| identity.expires_at > now);
     }
 
     /// Cuts the exchanges whose session was over by `now` as far as this replica knows.
@@ -126,7 +154,8 @@ impl Streams {
         let Some(ends_at) = ends_at else {
             return self.end(&session.id);
         };
-        let indices = self.sessions.indices(session);
+        let sessions = self.sessions();
+        let indices = sessions.indices(session);
         if let Some(standing) = self.open().by_session.get_mut(&session.id) {
             standing.ends_at = standing.ends_at.max(ends_at);
             standing.indices = Some(indices.to_vec());
@@ -149,6 +178,16 @@ impl Streams {
     }
 }
 
+impl Open {
+    fn count(&self) -> usize {
+        let of_sessions: usize = self.by_session.values().map(|standing| standing.streams.len()).sum();
+        self.of_anybody
+            .len()
+            .saturating_add(self.by_token.len())
+            .saturating_add(of_sessions)
+    }
+}
+
 impl Standing {
     fn new(held: Arc<Held>, ends_at: Timestamp) -> Self {
         Self {
@@ -157,6 +196,18 @@ impl Standing {
             indices: None,
             streams: HashMap::new(),
         }
+    }
+
+    /// Cuts what these rules refuse; says whether anything is left.
+    fn follow(&mut self, rules: &Rules, now: Timestamp) -> bool {
+        let held = Arc::new(self.held.afresh());
+        self.streams
+            .retain(|_, stream| rules.admit(&stream.asked, Whose::Session(&held), now));
+        self.ends_at = rules.sessions.ends_at(&held.session);
+        // They stand under other keys by now.
+        self.indices = None;
+        self.held = held;
+        !self.streams.is_empty()
     }
 
     fn is_doubtful(&self, now: Timestamp) -> bool {
@@ -179,15 +230,21 @@ impl Standing {
 impl Watch for Streams {
     fn enter(self: Arc<Self>, ground: &Ground, cutter: Cutter) -> u64 {
         let number = self.note(ground, cutter);
-        watcher::see_to(&self);
+        match ground.holder {
+            // Nothing but a reload ends it.
+            Holder::Anybody => {}
+            Holder::Token(_) | Holder::Session(_) => watcher::see_to(&self),
+        }
         number
     }
 
     fn leave(&self, ground: &Ground, number: u64) {
         let mut open = self.open();
-        match session_of(ground) {
-            Err(_) => drop(open.by_token.remove(&number)),
-            Ok(held) => {
+        match &ground.holder {
+            Holder::Anybody => drop(open.of_anybody.remove(&number)),
+            Holder::Token(_) => drop(open.by_token.remove(&number)),
+            Holder::Session(session) => {
+                let Some(held) = held(session) else { return };
                 let Some(standing) = open.by_session.get_mut(&held.session.id) else {
                     return;
                 };
@@ -204,28 +261,44 @@ impl Watch for Streams {
 impl Streams {
     fn note(&self, ground: &Ground, cutter: Cutter) -> u64 {
         let mut open = self.open();
+        let rules = self.rules.load();
         open.entered = open.entered.wrapping_add(1);
         let number = open.entered;
-        match session_of(ground) {
-            Err(ends_at) => drop(open.by_token.insert(number, (ends_at, cutter))),
-            Ok(held) => {
-                let ends_at = self.sessions.ends_at(&held.session);
-                let standing = open.by_session.entry(held.session.id.clone());
-                let standing = standing.or_insert_with(|| Standing::new(held, ends_at));
-                standing.ends_at = standing.ends_at.max(ends_at);
-                standing.streams.insert(number, cutter);
-                self.count(&open);
+        let stream = Stream {
+            asked: ground.asked.clone(),
+            generation: ground.generation,
+            _cutter: cutter,
+        };
+        // What was let in before the last reload has not been judged by its rules.
+        let judge =
+            |whose| ground.generation == rules.generation || rules.admit(&ground.asked, whose, self.clock.now());
+        match &ground.holder {
+            Holder::Anybody if judge(Whose::Anybody) => drop(open.of_anybody.insert(number, stream)),
+            Holder::Token(identity) if judge(Whose::Token(identity, ground.generation)) => {
+                open.by_token.insert(number, (identity.clone(), stream));
             }
+            Holder::Session(session) => {
+                let Some(mut held) = held(session) else { return number };
+                if ground.generation != rules.generation {
+                    held = held.afresh().into();
+                }
+                if judge(Whose::Session(&held)) {
+                    let ends_at = rules.sessions.ends_at(&held.session);
+                    let standing = open.by_session.entry(held.session.id.clone());
+                    let standing = standing.or_insert_with(|| Standing::new(held, ends_at));
+                    standing.ends_at = standing.ends_at.max(ends_at);
+                    standing.streams.insert(number, stream);
+                    self.count(&open);
+                }
+            }
+            // Dropping it cuts it.
+            Holder::Anybody | Holder::Token(_) => drop(stream),
         }
         number
     }
 }
 
-/// The session, or when the token ends; only [`Streams::lifeline`] makes a ground.
-fn session_of(ground: &Ground) -> Result<Arc<Held>, Timestamp> {
-    match ground {
-        Ground::Token { ends_at } => Err(*ends_at),
-        // What is unknown is over.
-        Ground::Session(session) => session.clone().downcast().map_err(|_| Timestamp::default()),
-    }
+/// What a session is here; what is unknown is over.
+fn held(session: &Arc<dyn Any + Send + Sync>) -> Option<Arc<Held>> {
+    session.clone().downcast().ok()
 }

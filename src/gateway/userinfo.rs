@@ -65,7 +65,7 @@ impl Gateway {
             visit.cookies.extend(jar.delete_split());
             return Ok(Authentication::Anonymous);
         };
-        self.streams.extend(&held.session);
+        self.streams.extend(&held);
         Ok(self.identified(&held.session, now))
     }
 }

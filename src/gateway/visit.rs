@@ -18,7 +18,7 @@ use crate::{
     policy::{Authentication, Route, RouteId, Routes},
     secret::{self, random_bytes},
     session::Held,
-    telemetry::{self, AccessRecord, Metrics, Stopwatch},
+    telemetry::{self, AccessRecord, RouteCounts, Stopwatch},
     upstream::{body::Body, target::Target},
 };
 
@@ -82,7 +82,7 @@ pub(super) struct Visit<'a> {
     stopwatch: Stopwatch,
     upstream: Option<Duration>,
     routes: &'a Routes,
-    metrics: &'a Metrics,
+    counts: &'a RouteCounts,
     /// Of the answer, when there is one.
     status: Option<StatusCode>,
 }
@@ -96,7 +96,7 @@ impl<'a> Visit<'a> {
         request: &Request<B>,
         client: IpAddr,
         routes: &'a Routes,
-        metrics: &'a Metrics,
+        counts: &'a RouteCounts,
     ) -> Self {
         Self {
             id,
@@ -115,7 +115,7 @@ impl<'a> Visit<'a> {
             stopwatch: Stopwatch::start(),
             upstream: None,
             routes,
-            metrics,
+            counts,
             status: None,
         }
     }
@@ -238,7 +238,7 @@ impl Drop for Visit<'_> {
             duration: self.stopwatch.elapsed(),
             upstream: self.upstream,
         };
-        self.metrics.request(&record);
+        self.counts.request(&record);
         telemetry::access(&record);
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn see_to(streams: &Arc<Streams>) {
         return;
     }
     let watch = Watch {
-        endings: streams.sessions.endings(),
+        endings: streams.sessions().endings(),
         streams: Arc::downgrade(streams),
         _flag: Flag(Arc::downgrade(streams)),
     };
@@ -67,7 +67,7 @@ impl Watch {
                 Some(Ok(ended)) => streams.hear(&ended),
                 Some(Err(RecvError::Closed)) => {
                     rounds.tick().await;
-                    self.endings = streams.sessions.endings();
+                    self.endings = streams.sessions().endings();
                     streams.doubt();
                 }
             }
@@ -80,7 +80,7 @@ async fn look(streams: &Streams) {
     let now = streams.clock.now();
     streams.cut_tokens(now);
     for held in streams.doubtful(now) {
-        match streams.sessions.lasts_until(&held).await {
+        match streams.sessions().lasts_until(&held).await {
             Ok(ends_at) => streams.settle(&held.session, ends_at, now),
             Err(error) => {
                 // It would not answer for the next one either; the next round asks again.

@@ -344,6 +344,7 @@ impl CodeGrant {
             claims,
             scopes: tokens.scopes.clone().unwrap_or_else(|| self.pending.scopes.clone()),
             access_token: Some(tokens.access_token.clone()),
+            access_received_at: now,
             access_expires_at: now.plus(tokens.expires_in.unwrap_or(assumed_lifetime)),
             refresh_token: tokens.refresh_token.clone(),
             id_token: tokens.id_token.clone(),

@@ -9,7 +9,7 @@ use super::answer::post;
 use crate::secret::Secret;
 
 /// The client as it is registered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClientRegistration {
     pub client_id: String,
     pub auth: ClientAuth,
@@ -24,6 +24,19 @@ pub enum ClientAuth {
     SecretPost(Secret),
     /// A public client: its `client_id` alone.
     None,
+}
+
+/// Secrets have no `==` of their own; here it tells whether anything changed at a reload.
+impl PartialEq for ClientAuth {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::SecretBasic(one), Self::SecretBasic(other)) | (Self::SecretPost(one), Self::SecretPost(other)) => {
+                one.matches(other.expose())
+            }
+            (Self::None, Self::None) => true,
+            (Self::SecretBasic(_) | Self::SecretPost(_) | Self::None, _) => false,
+        }
+    }
 }
 
 impl ClientRegistration {

@@ -30,6 +30,7 @@ pub struct Login {
     pub scopes: Scopes,
     /// `None` where there was no room to remember it.
     pub access_token: Option<Secret>,
+    pub access_received_at: Timestamp,
     pub access_expires_at: Timestamp,
     pub refresh_token: Option<Secret>,
     /// The raw ID token, for `id_token_hint`.
@@ -40,6 +41,7 @@ pub struct Login {
 #[derive(Clone, Debug)]
 pub struct TokenResponse {
     pub access_token: Secret,
+    /// Never zero: a token that was over when it came would be no answer.
     pub expires_in: Option<Duration>,
     pub refresh_token: Option<Secret>,
     pub id_token: Option<Secret>,
@@ -71,7 +73,10 @@ impl TokenResponse {
         let access_token = secret(&body, "access_token")?;
         Ok(Self {
             access_token: access_token.ok_or(AnswerError::Nonsense("there is no access token"))?,
-            expires_in: body.member("expires_in").and_then(seconds),
+            expires_in: body
+                .member("expires_in")
+                .and_then(seconds)
+                .filter(|life| !life.is_zero()),
             refresh_token: secret(&body, "refresh_token")?,
             id_token: secret(&body, "id_token")?,
             scopes: granted(&body)?,
@@ -115,6 +120,7 @@ pub fn refreshed(
         next.claims = Claims::default();
     }
     next.access_token = Some(tokens.access_token);
+    next.access_received_at = now;
     next.access_expires_at = now.plus(tokens.expires_in.unwrap_or(assumed_lifetime));
     next.refresh_token = tokens.refresh_token.or(next.refresh_token);
     next.scopes = tokens.scopes.unwrap_or(next.scopes);

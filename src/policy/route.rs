@@ -258,6 +258,10 @@ impl Routes {
         self.routes.iter()
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.routes.iter().any(|route| *route.name == *name)
+    }
+
     pub fn by_id(&self, id: RouteId) -> Option<&Route> {
         self.routes.get(id.index())
     }

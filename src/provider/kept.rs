@@ -20,6 +20,16 @@ pub(super) struct Kept<T> {
     state: Arc<Mutex<State<T>>>,
 }
 
+/// The same document, for whoever else needs it.
+impl<T> Clone for Kept<T> {
+    fn clone(&self) -> Self {
+        Self {
+            provider: self.provider.clone(),
+            state: self.state.clone(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State<T> {
     good: Option<(Arc<T>, Timestamp)>,

@@ -1,6 +1,7 @@
 //! An authorization server over the wire: discovery, keys, tokens and introspection, with their caches.
 
 mod bearer;
+mod inherited;
 mod kept;
 mod logout;
 mod presented;
@@ -86,16 +87,21 @@ pub struct Providers {
 }
 
 impl Providers {
+    /// What `earlier` ones know is kept, of those that did not change.
+    ///
     /// # Errors
     /// When a TLS configuration cannot be made.
-    pub fn new(settings: Vec<Settings>, metrics: Arc<Metrics>) -> Result<Self, rustls::Error> {
+    pub fn new(settings: Vec<Settings>, metrics: &Arc<Metrics>, earlier: Option<&Self>) -> Result<Self, rustls::Error> {
         let open = |settings: Settings| {
+            if let Some(known) = earlier.and_then(|earlier| earlier.inherited(&settings)) {
+                return Ok(known);
+            }
             let transport = HttpTransport::new(&settings.trust, settings.limits)?;
-            Ok(Arc::new(Provider::new(settings, Box::new(transport), metrics.clone())))
+            Ok(Arc::new(Provider::new(settings, Arc::new(transport), metrics.clone())))
         };
         Ok(Self {
             providers: settings.into_iter().map(open).collect::<Result<_, rustls::Error>>()?,
-            fingerprints: FingerprintKey::random(),
+            fingerprints: earlier.map_or_else(FingerprintKey::random, |earlier| earlier.fingerprints.clone()),
         })
     }
 
@@ -124,7 +130,7 @@ impl Providers {
         let candidates = allowed
             .iter()
             .filter_map(|id| self.by_id(id))
-            .filter_map(|provider| Some((provider, provider.bearer.as_ref()?)));
+            .filter_map(|provider| Some((provider, provider.bearer.as_deref()?)));
         PresentedToken {
             token,
             fingerprint: self.fingerprints.of(&[token.as_bytes()]),
@@ -138,11 +144,11 @@ impl Providers {
 pub struct Provider {
     settings: Settings,
     endpoints: Endpoints,
-    transport: Box<dyn Transport>,
+    transport: Arc<dyn Transport>,
     metrics: Arc<Metrics>,
     metadata: Kept<Metadata>,
     keys: Kept<KeySet>,
-    bearer: Option<Bearer>,
+    bearer: Option<Arc<Bearer>>,
 }
 
 /// The endpoints that the file gives.
@@ -176,13 +182,13 @@ impl Endpoints {
 const ID_TOKEN_ALGORITHMS: [Algorithm; 4] = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
 
 impl Provider {
-    fn new(settings: Settings, transport: Box<dyn Transport>, metrics: Arc<Metrics>) -> Self {
+    fn new(settings: Settings, transport: Arc<dyn Transport>, metrics: Arc<Metrics>) -> Self {
         let bearer = settings.bearer.clone();
         Self {
             endpoints: Endpoints::of(&settings.endpoints),
             metadata: Kept::new(settings.id.clone()),
             keys: Kept::new(settings.id.clone()),
-            bearer: bearer.map(|bearer| Bearer::new(bearer, &settings, &metrics)),
+            bearer: bearer.map(|bearer| Arc::new(Bearer::new(bearer, &settings, &metrics))),
             transport,
             metrics,
             settings,

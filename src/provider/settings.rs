@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// One `[provider.NAME]` table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub id: ProviderId,
     pub display_name: String,
@@ -47,7 +47,7 @@ pub enum UseUserinfo {
 }
 
 /// Endpoints that the file gives explicitly; absolute URLs, https or loopback.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointOverrides {
     pub authorization: Option<String>,
     pub token: Option<String>,
@@ -59,7 +59,7 @@ pub struct EndpointOverrides {
 }
 
 /// One `[provider.NAME.bearer]` table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BearerSettings {
     pub kind: BearerKind,
     /// Not empty: one of them must be in the token's `aud`.
@@ -87,7 +87,7 @@ pub enum BearerKind {
 }
 
 /// Limits of each call to the provider.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallLimits {
     pub connect: Duration,
     /// From the first byte sent to the last byte read.

@@ -187,8 +187,8 @@ fn bearer_settings(kind: BearerKind) -> BearerSettings {
 }
 
 fn opened(settings: Settings, server: &Arc<Server>) -> Arc<Provider> {
-    let metrics = Arc::new(Metrics::new(&[], 0));
-    Arc::new(Provider::new(settings, Box::new(Fake(server.clone())), metrics))
+    let metrics = Arc::new(Metrics::default());
+    Arc::new(Provider::new(settings, Arc::new(Fake(server.clone())), metrics))
 }
 
 fn one(kind: BearerKind, server: &Arc<Server>) -> Arc<Provider> {

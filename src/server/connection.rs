@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 on a socket, within limits.
+//! One connection: HTTP on a socket, within limits.
 
 use std::{
     any::Any,
@@ -14,11 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
-use hyper::{
-    body::{Body as HttpBody, Incoming},
-    server::conn::http1,
-    service::HttpService,
-};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -26,7 +22,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Handle, Limits, listen::Guest, patience};
+use super::{
+    Handle, Limits, http2,
+    listen::Guest,
+    patience,
+    protocol::{Protocol, Spoken},
+};
 use crate::{telemetry::Metrics, upstream::body::Body};
 
 /// The least that hyper can work with; also what it may hold back of a body that nobody reads.
@@ -37,12 +38,48 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Serves a guest until the connection ends; `closing` lets it finish what is under way.
 ///
 /// `carried` lives as long as the socket, which may outlive this after an upgrade.
-pub(super) async fn serve<S, B, T>(guest: Guest, carried: T, limits: &Limits, closing: CancellationToken, service: S)
+pub(super) async fn serve<S, T>(
+    guest: Guest,
+    carried: T,
+    limits: &Limits,
+    spoken: Spoken,
+    closing: CancellationToken,
+    service: S,
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send,
+    S::Future: Send + 'static,
+    T: Send + Unpin + 'static,
+{
+    let peer = guest.peer;
+    let protocol = match spoken {
+        Spoken::Http1 => Some(Ok(Protocol::Http1)),
+        Spoken::Either => {
+            let heard = Protocol::of(&guest.stream, limits);
+            closing.run_until_cancelled(heard).await
+        }
+    };
+    let outcome = match protocol {
+        // It closes, and nothing is under way.
+        None => return,
+        Some(Err(error)) => Err(error.into()),
+        Some(Ok(Protocol::Http1)) => serve_http1(guest, carried, limits, closing, service).await,
+        // In a box, for most connections speak the other one and are spared the room.
+        Some(Ok(Protocol::Http2)) => Box::pin(http2::serve(guest, carried, limits, closing, service)).await,
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%peer, %error, "a connection broke");
+    }
+}
+
+async fn serve_http1<S, T>(
+    guest: Guest,
+    carried: T,
+    limits: &Limits,
+    closing: CancellationToken,
+    service: S,
+) -> Result<(), Broken>
 where
-    S: HttpService<Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: HttpBody + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     T: Send + Unpin + 'static,
 {
     let carried = (guest.permit, carried);
@@ -62,14 +99,15 @@ where
             (&mut connection).await
         }
     };
-    if let Err(error) = outcome {
-        tracing::debug!(peer = %guest.peer, %error, "a connection broke");
-    }
     // An upgraded socket is somebody else's now.
     if let Some(parts) = connection.into_parts() {
         linger(parts.io.into_inner()).await;
     }
+    outcome.map_err(Into::into)
 }
+
+/// Why a connection ended before its time.
+pub(super) type Broken = Box<dyn Error + Send + Sync>;
 
 /// Closes in stages (RFC 9112 §9.6): a client that is still sending when the socket closes is reset by its kernel, and
 /// might never read why.
@@ -123,7 +161,7 @@ fn length(target: &Uri) -> usize {
     authority.saturating_add(path)
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Bytes::from_static(text.as_bytes()).into());
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -2,8 +2,11 @@
 
 mod admin;
 mod connection;
+mod http2;
 mod listen;
 mod patience;
+mod protocol;
+mod stream;
 mod workers;
 
 use std::{
@@ -19,7 +22,9 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{gateway::Gateway, telemetry::Metrics, upstream::body::Body};
+pub use protocol::Spoken;
+
+use crate::{gateway::Generations, telemetry::Metrics, upstream::body::Body};
 use admin::Office;
 use workers::{Shared, Stop};
 
@@ -28,13 +33,22 @@ pub trait Handle: Send + Sync + 'static {
     /// Answers a request that came from this address.
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
 
+    /// Waits for what must not be cut off though nobody waits for it.
+    fn settle(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Answers whoever runs it, on the admin listener.
     fn administer(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
 }
 
-impl Handle for Gateway {
+impl Handle for Generations {
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send {
         self.handle(request, peer)
+    }
+
+    fn settle(&self) -> impl Future<Output = ()> + Send {
+        self.settle()
     }
 
     fn administer(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send {
@@ -82,6 +96,7 @@ impl<H: Handle> Server<H> {
                 handler,
                 metrics,
                 limits: settings.limits,
+                spoken: settings.spoken,
                 drain_delay: settings.drain_delay,
                 drain_timeout: settings.drain_timeout,
                 permits: Arc::new(Semaphore::new(settings.limits.connections.min(Semaphore::MAX_PERMITS))),
@@ -202,6 +217,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Threads that serve, each with its own listener; at least 1.
     pub workers: usize,
+    /// At `listen`; the admin listener speaks HTTP/1 alone.
+    pub spoken: Spoken,
     pub limits: Limits,
     /// How long new connections are still taken after SIGTERM, while `/readyz` already says no.
     pub drain_delay: Duration,
@@ -210,11 +227,11 @@ pub struct Settings {
 }
 
 /// The `[server.limits]` table, and what is not in the file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections of all workers; more wait in the kernel's queue.
     pub connections: usize,
-    /// The head of a request, in bytes.
+    /// The head of a request, in bytes; in HTTP/2 each field counts 32 more (RFC 9113 §6.5.2).
     pub header_bytes: usize,
     /// Fields in the head of a request.
     pub header_count: usize,

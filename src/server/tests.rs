@@ -11,6 +11,8 @@ use tokio::{
 
 use super::*;
 
+mod http2;
+
 /// Answers by path.
 #[derive(Default)]
 struct Stub {
@@ -64,6 +66,7 @@ fn settings() -> Settings {
         listen: vec![loopback()],
         admin: Some(loopback()),
         workers: 2,
+        spoken: Spoken::Either,
         limits: Limits {
             header_bytes: 4_096,
             header_count: 20,

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Handle, Limits,
+    Handle, Limits, Spoken,
     connection::{self, Reception},
     listen::Door,
 };
@@ -30,6 +30,7 @@ pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) limits: Limits,
+    pub(super) spoken: Spoken,
     pub(super) drain_delay: Duration,
     pub(super) drain_timeout: Duration,
     /// One for each connection that may be open, over all workers.
@@ -92,7 +93,8 @@ fn run(runtime: &Runtime, abort: &CancellationToken, work: impl Future<Output = 
 
 /// Serves until it is time to go, and then waits for those who are still being served.
 ///
-/// What is waited for is sockets, upgraded ones too. Tasks that nobody waits for any more end with the runtime.
+/// What is waited for is sockets, upgraded ones too, and what the handler cannot leave. Other tasks that nobody waits for
+/// any more end with the runtime.
 async fn work<H: Handle>(listeners: Vec<StdListener>, shared: Arc<Shared<H>>) -> io::Result<()> {
     let (closing, open) = (CancellationToken::new(), TaskTracker::new());
     for listener in listeners {
@@ -104,7 +106,11 @@ async fn work<H: Handle>(listeners: Vec<StdListener>, shared: Arc<Shared<H>>) ->
     sleep(shared.drain_delay).await;
     closing.cancel();
     open.close();
-    if timeout(shared.drain_timeout, open.wait()).await.is_err() {
+    let settled = async {
+        open.wait().await;
+        shared.handler.settle().await;
+    };
+    if timeout(shared.drain_timeout, settled).await.is_err() {
         tracing::warn!(
             connections = open.len(),
             "connections are cut off: they took too long to finish"
@@ -124,6 +130,8 @@ async fn receive<H: Handle>(mut door: Door, shared: Arc<Shared<H>>, closing: Can
         let service = service_fn(move |request| reception.clone().answer(request));
         let carried = (shared.metrics.connection(), open.token());
         let (shared, closing) = (shared.clone(), closing.clone());
-        tokio::spawn(async move { connection::serve(guest, carried, &shared.limits, closing, service).await });
+        tokio::spawn(async move {
+            connection::serve(guest, carried, &shared.limits, shared.spoken, closing, service).await;
+        });
     }
 }

@@ -12,6 +12,8 @@ use crate::policy::Origin;
 const PART_BYTES: usize = 3_800;
 /// Three parts stay under the 12 KiB that common servers take in one head beside everything else.
 const MAX_PARTS: usize = 3;
+/// What the cookies of the parts are called after.
+const PARTS: [&str; MAX_PARTS] = ["", "1", "2"];
 
 /// The gateway's cookies as the origin that sets them sees them.
 #[derive(Debug)]
@@ -39,19 +41,31 @@ impl<'a> CookieJar<'a> {
 
     /// The full name: `__Host-` where the browser can bind the cookie to this host (RFC 6265bis §4.1.3).
     pub fn name(&self, suffix: &str) -> String {
-        let prefix = match (self.secure, &self.settings.domain) {
+        let dash = if suffix.is_empty() { "" } else { "-" };
+        format!("{}{}{dash}{suffix}", self.prefix(), self.settings.name)
+    }
+
+    fn prefix(&self) -> &'static str {
+        match (self.secure, &self.settings.domain) {
             (true, None) => "__Host-",
             (true, Some(_)) => "__Secure-",
             (false, _) => "",
-        };
-        let dash = if suffix.is_empty() { "" } else { "-" };
-        format!("{prefix}{}{dash}{suffix}", self.settings.name)
+        }
+    }
+
+    /// Whether this is [`Self::name`], without making it: every request asks.
+    fn is_name(&self, sent: &str, suffix: &str) -> bool {
+        let rest = sent.strip_prefix(self.prefix());
+        match rest.and_then(|rest| rest.strip_prefix(&*self.settings.name)) {
+            Some("") => suffix.is_empty(),
+            Some(rest) => !suffix.is_empty() && rest.strip_prefix('-') == Some(suffix),
+            None => false,
+        }
     }
 
     /// The value of a cookie that was sent exactly once; one that was sent twice was tossed in by somebody (N-121).
     pub fn value(&self, suffix: &str) -> Option<&'a str> {
-        let name = self.name(suffix);
-        let mut values = self.received.iter().filter(|(sent, _)| *sent == name);
+        let mut values = self.received.iter().filter(|(sent, _)| self.is_name(sent, suffix));
         let (_, value) = values.next()?;
         values.next().is_none().then_some(value)
     }
@@ -101,18 +115,23 @@ impl<'a> CookieJar<'a> {
         }
     }
 
-    /// Joins the parts of a split value: `N.` before the first part tells how many there are.
-    pub fn joined(&self) -> Option<Cow<'a, str>> {
+    /// The parts of a split value, the last ones empty: `N.` before the first part tells how many there are.
+    pub(super) fn parts(&self) -> Option<[&'a str; MAX_PARTS]> {
         let (count, first) = self.value("")?.split_once('.')?;
         let count = count
             .parse::<usize>()
             .ok()
             .filter(|count| (1..=MAX_PARTS).contains(count))?;
-        let mut joined = Cow::Borrowed(first);
-        for index in 1..count {
-            joined.to_mut().push_str(self.value(&index.to_string())?);
+        let mut parts = [first, "", ""];
+        for (part, suffix) in parts.iter_mut().zip(PARTS).take(count).skip(1) {
+            *part = self.value(suffix)?;
         }
-        Some(joined)
+        Some(parts)
+    }
+
+    /// The split value as a whole.
+    pub fn joined(&self) -> Option<Cow<'a, str>> {
+        self.parts().map(joined)
     }
 
     /// Splits a value over as many cookies as it needs, and deletes the parts of a longer one before it.
@@ -146,8 +165,15 @@ impl<'a> CookieJar<'a> {
     }
 
     fn was_sent(&self, suffix: &str) -> bool {
-        let name = self.name(suffix);
-        self.received.iter().any(|(sent, _)| *sent == name)
+        self.received.iter().any(|(sent, _)| self.is_name(sent, suffix))
+    }
+}
+
+/// What the parts make together.
+pub(super) fn joined<'a>(parts: [&'a str; MAX_PARTS]) -> Cow<'a, str> {
+    match parts {
+        [whole, "", ""] => Cow::Borrowed(whole),
+        parts => Cow::Owned(parts.concat()),
     }
 }
 
@@ -255,6 +281,24 @@ mod tests {
         assert_eq!(headers.len(), 3);
         assert_eq!(sent_back(&headers).len(), 1);
         assert_eq!(jar.delete_split().len(), 3);
+    }
+
+    #[test]
+    fn a_cookie_is_known_by_its_whole_name() {
+        let settings = CookieSettings::default();
+        for scheme in [Scheme::Http, Scheme::Https] {
+            let jar = CookieJar::new(&settings, &origin(scheme), &[]);
+            let names: Vec<String> = ["", "1", "login-x", "11"].map(|suffix| jar.name(suffix)).into();
+            for suffix in ["", "1", "login-x", "11", "-", "x"] {
+                for name in names
+                    .iter()
+                    .map(String::as_str)
+                    .chain(["vestibule-", "vestibulex", "__Host-vestibul", ""])
+                {
+                    assert_eq!(jar.is_name(name, suffix), *name == jar.name(suffix), "{name} {suffix}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::task::yield_now;
+use tokio::{sync::broadcast, task::yield_now};
 
-use super::{CookieJar, Held, Label, Listing, Session, Sessions, StoreError};
+use super::{CookieJar, Ended, Held, Label, Listing, Place, Session, Sessions, StoreError};
 use crate::{
     identity::{Issuer, Subject},
     policy::Origin,
-    secret::Fingerprint,
+    secret::{Fingerprint, FingerprintKey},
     time::Timestamp,
 };
 
@@ -100,7 +100,7 @@ impl Sessions {
             .joined()
             .and_then(|text| self.open_sealed(&name, &tenant, &text, now));
         let Some(opened) = opened else { return Ok(None) };
-        let Held { session, place } = &*opened.held;
+        let Held { session, place, .. } = &*opened.held;
         let over = self.ends_at(session) <= now || !self.was_ended(session, place).await?;
         if over
             || !self
@@ -134,5 +134,66 @@ impl Sessions {
     /// Under every key of the ring, so that replicas agree while keys are replaced.
     fn marks(&self, what: &[&str]) -> Vec<Fingerprint> {
         self.all_indices(&[&["used"], what].concat())
+    }
+}
+
+/// Which have ended, as far as anybody knows by now.
+impl Sessions {
+    /// Tells of sessions as they end, on whatever replica.
+    pub fn endings(&self) -> broadcast::Receiver<Ended> {
+        self.store.endings()
+    }
+
+    /// When the session ends as far as anybody knows by now; `None` when it has ended.
+    ///
+    /// # Errors
+    /// When the store does not answer; nobody knows then.
+    pub async fn lasts_until(&self, held: &Held) -> Result<Option<Timestamp>, StoreError> {
+        match &held.place {
+            Place::Browser if self.was_ended(&held.session, &held.place).await? => Ok(None),
+            Place::Browser => Ok(Some(self.ends_at(&held.session))),
+            Place::Store { ticket, tenant, .. } => {
+                let found = self.current(ticket, tenant).await?;
+                Ok(found.map(|(session, _)| self.ends_at(&session)))
+            }
+        }
+    }
+
+    /// Whether a session that a browser holds has been ended here; a store forgets such a session by itself.
+    pub(super) async fn was_ended(&self, session: &Session, place: &Place) -> Result<bool, StoreError> {
+        let Place::Browser = place else { return Ok(false) };
+        let indices = self.indices(session);
+        if self.store.none_ended(indices) {
+            return Ok(false);
+        }
+        let ended_at = self.store.ended_at(indices).await?;
+        Ok(ended_at.is_some_and(|at| session.started_at <= at))
+    }
+
+    /// Under what a session is found by those who end it.
+    pub fn indices<'a>(&self, session: &'a Session) -> &'a [Fingerprint] {
+        session.indices(|| self.new_indices(session))
+    }
+
+    /// Under every key of the ring: what ended while another key was the first has ended.
+    fn new_indices(&self, session: &Session) -> Box<[Fingerprint]> {
+        let (issuer, subject) = (session.login.issuer.as_str(), session.login.subject.as_str());
+        let sid = session.login.claims.text("sid");
+        let of_key = |key: &FingerprintKey| {
+            let of = |parts: &[&str]| key.of(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>());
+            let always = [
+                of(&["issuer", issuer]),
+                of(&["subject", issuer, subject]),
+                of(&["session", &session.id]),
+            ];
+            always.into_iter().chain(sid.map(|sid| of(&["sid", issuer, sid])))
+        };
+        self.index_keys.iter().flat_map(of_key).collect()
+    }
+
+    /// The same index under every key of the ring: each replica finds it under the key that it has first.
+    pub(super) fn all_indices(&self, parts: &[&str]) -> Vec<Fingerprint> {
+        let parts: Vec<_> = parts.iter().map(|part| part.as_bytes()).collect();
+        self.index_keys.iter().map(|key| key.of(&parts)).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::Ticket;
+use super::{KeyId, Ticket};
 use crate::{
     identity::{ClaimNames, Identity, Proof},
     oauth::token::Login,
@@ -120,6 +120,19 @@ impl Session {
 pub struct Held {
     pub session: Arc<Session>,
     pub place: Place,
+    /// The key of the cookie that led to it.
+    pub sealed_by: KeyId,
+}
+
+impl Held {
+    /// The same, without what was worked out of it under another configuration.
+    pub fn afresh(&self) -> Self {
+        Self {
+            session: self.session.seen(self.session.seen_at).into(),
+            place: self.place.clone(),
+            sealed_by: self.sealed_by,
+        }
+    }
 }
 
 /// Where a session is kept.

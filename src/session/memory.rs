@@ -1,30 +1,36 @@
 //! Sessions in the memory of this process: gone when it ends, and known to no other.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use moka::{Entry, Expiry, ops::compute::Op, sync::Cache};
-use tokio::sync::broadcast;
+use moka::{
+    Expiry,
+    notification::RemovalCause,
+    ops::compute::Op,
+    policy::EvictionPolicy,
+    sync::{Cache, CacheBuilder},
+};
+use tokio::{sync::broadcast, task::yield_now};
 
-use super::store::{Answer, Ended, Listing, Record, Replaced, SessionStore};
+use super::{
+    index::{ENTRY_BYTES, Index},
+    marks::Marks,
+    store::{Answer, Counts, Ended, Listing, Record, Replaced, SessionStore},
+};
 use crate::{secret::Fingerprint, time::Timestamp};
 
-/// A store that forgets what is not used, and the least used when it is full.
+/// A store that forgets what is not used, and the least recently used when it is full.
 #[derive(Debug)]
 pub struct MemoryStore {
-    sessions: Cache<Box<str>, Kept<Session>>,
-    /// Which sessions stand under an index.
-    indices: Cache<Fingerprint, Kept<Ids>>,
-    ended: Cache<Fingerprint, Kept<Timestamp>>,
+    sessions: Cache<Arc<str>, Kept<Session>>,
+    index: Arc<Index>,
+    ended: Marks,
     locks: Cache<Box<str>, Kept<Box<str>>>,
     used: Cache<Fingerprint, Kept<()>>,
     endings: broadcast::Sender<Ended>,
 }
-
-type Ids = Arc<Mutex<HashSet<Box<str>>>>;
 
 #[derive(Clone, Debug)]
 struct Session {
@@ -66,63 +72,86 @@ impl<K, V> Expiry<K, Kept<V>> for ByLife {
     }
 }
 
-/// Markers are small; a flood of them must not push each other out before their time.
 const MAX_MARKERS: u64 = 100_000;
+const MAX_ENDINGS: usize = 100_000;
 const MAX_LOCKS: u64 = 10_000;
 /// Endings that a listener may be behind.
 const ENDINGS: usize = 1_024;
+/// Sessions that are ended before others get their turn.
+const BATCH: usize = 500;
 
 impl MemoryStore {
     /// For so many bytes of sessions, keys and bookkeeping included.
     pub fn new(max_bytes: u64) -> Self {
+        let index = Arc::new(Index::default());
+        let endings = broadcast::channel(ENDINGS).0;
         Self {
-            sessions: Cache::builder()
-                .max_capacity(max_bytes)
-                .weigher(weight)
-                .expire_after(ByLife)
-                .build(),
-            indices: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
-            ended: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
-            locks: Cache::builder().max_capacity(MAX_LOCKS).expire_after(ByLife).build(),
-            used: Cache::builder().max_capacity(MAX_MARKERS).expire_after(ByLife).build(),
-            endings: broadcast::channel(ENDINGS).0,
+            sessions: sessions(max_bytes, index.clone(), endings.clone()),
+            index,
+            ended: Marks::new(MAX_ENDINGS),
+            locks: lasting(MAX_LOCKS).build(),
+            used: lasting(MAX_MARKERS).build(),
+            endings,
         }
     }
-}
 
-impl MemoryStore {
-    /// Makes a session findable for so long at least.
-    fn index(&self, id: &str, indices: &[Fingerprint], life: Duration) {
-        for index in indices {
-            self.indices.entry(*index).and_compute_with(|entry| {
-                let kept = entry.map_or_else(|| Kept::new(Arc::default(), life), Entry::into_value);
-                lock(&kept.value).insert(id.into());
-                // It is found as long as the one among its sessions that lives longest.
-                let life = life.max(kept.left());
-                Op::Put(Kept::new(kept.value, life))
-            });
+    /// Notes what another replica ended, and tells of it unless it is known.
+    pub(super) fn hear(&self, index: Fingerprint, at: Timestamp, life: Duration) {
+        if self.ended.note(index, at, life) {
+            // Nobody may be listening.
+            let _ = self.endings.send(Ended::Before { index, at });
         }
+    }
+
+    /// What has ended, and how long each is remembered yet.
+    pub(super) fn endings_kept(&self) -> Vec<(Fingerprint, Timestamp, Duration)> {
+        self.ended.all()
     }
 
     /// Takes a session out, unless its life is over: the cache hands out what it has not yet swept.
-    fn take(&self, id: &str) -> Option<Session> {
-        let kept = self.sessions.remove(id)?;
-        (!kept.left().is_zero()).then_some(kept.value)
+    fn take(&self, id: &str) -> bool {
+        let kept = self.sessions.remove(id);
+        kept.is_some_and(|kept| !kept.left().is_zero())
     }
 }
 
-/// What the cache itself takes for an entry, in bytes.
-const OVERHEAD: usize = 400;
-
-#[expect(clippy::borrowed_box, reason = "the cache lends its keys as they are")]
-fn weight(_: &Box<str>, kept: &Kept<Session>) -> u32 {
-    let record = &kept.value.record;
-    let bytes = record.sealed.len().saturating_add(record.label.len());
-    u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
+/// However a session leaves, its indices leave with it: one that cannot be found cannot be there. What is open under one
+/// that others pushed out has to hear of it.
+fn sessions(max_bytes: u64, index: Arc<Index>, endings: broadcast::Sender<Ended>) -> Cache<Arc<str>, Kept<Session>> {
+    let forget = move |id: Arc<Arc<str>>, kept: Kept<Session>, cause| {
+        if cause != RemovalCause::Replaced {
+            index.remove(&id, &kept.value.indices);
+        }
+        if cause == RemovalCause::Size {
+            // Nobody may be listening.
+            let _ = endings.send(Ended::Session((&**id).into()));
+        }
+    };
+    lasting(max_bytes).weigher(weight).eviction_listener(forget).build()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is new is always taken in: whoever logs in must be let in, and what has just ended must not go on.
+fn lasting<K, V>(capacity: u64) -> CacheBuilder<K, Kept<V>, Cache<K, Kept<V>>>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder()
+        .max_capacity(capacity)
+        .eviction_policy(EvictionPolicy::lru())
+        .expire_after(ByLife)
+}
+
+/// What the cache itself takes for an entry, in bytes; measured by `cargo bench --bench memory`.
+const OVERHEAD: usize = 700;
+
+/// What a session takes: an allocator's blocks are an eighth larger than what is put into them.
+fn weight(_: &Arc<str>, kept: &Kept<Session>) -> u32 {
+    let Session { record, indices } = &kept.value;
+    let text = record.sealed.len().saturating_add(record.label.len());
+    let index = indices.len().saturating_mul(ENTRY_BYTES);
+    let parts = [text, text / 8, index, OVERHEAD];
+    u32::try_from(parts.into_iter().fold(0, usize::saturating_add)).unwrap_or(u32::MAX)
 }
 
 fn now<T: Send + 'static>(value: T) -> Answer<'static, T> {
@@ -131,12 +160,14 @@ fn now<T: Send + 'static>(value: T) -> Answer<'static, T> {
 
 impl SessionStore for MemoryStore {
     fn create<'a>(&'a self, id: &'a str, record: Record, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, ()> {
-        self.index(id, indices, life);
+        let id: Arc<str> = id.into();
+        // Found before it is there: a session that could not be found could not be ended.
+        self.index.insert(&id, indices);
         let value = Session {
             record,
             indices: indices.into(),
         };
-        self.sessions.insert(id.into(), Kept::new(value, life));
+        self.sessions.insert(id, Kept::new(value, life));
         now(())
     }
 
@@ -155,59 +186,79 @@ impl SessionStore for MemoryStore {
             Some(entry) => {
                 replaced = Replaced::Done;
                 let indices = entry.into_value().value.indices;
-                self.index(id, &indices, life);
                 Op::Put(Kept::new(Session { record, indices }, life))
             }
         });
         now(replaced)
     }
 
+    fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], _: Duration) -> Answer<'a, bool> {
+        let mut is_there = false;
+        self.sessions.entry(id.into()).and_compute_with(|entry| {
+            let Some(entry) = entry else { return Op::Nop };
+            is_there = true;
+            let id = entry.key().clone();
+            let mut kept = entry.into_value();
+            self.index.insert(&id, indices);
+            let gone = kept.value.indices.iter().filter(|index| !indices.contains(index));
+            self.index.remove(&id, &gone.copied().collect::<Vec<_>>());
+            kept.value.indices = indices.into();
+            Op::Put(Kept::new(kept.value.clone(), kept.left()))
+        });
+        now(is_there)
+    }
+
     fn end<'a>(&'a self, id: &'a str) -> Answer<'a, bool> {
-        let session = self.take(id);
-        for index in session.iter().flat_map(|session| session.indices.iter()) {
-            if let Some(ids) = self.indices.get(index) {
-                lock(&ids.value).remove(id);
-            }
-        }
+        let was_there = self.take(id);
         // Nobody may be listening.
         let _ = self.endings.send(Ended::Session(id.into()));
-        now(session.is_some())
+        now(was_there)
     }
 
     fn end_all<'a>(&'a self, index: &'a Fingerprint, at: Timestamp, life: Duration) -> Answer<'a, usize> {
-        self.ended.entry(*index).and_upsert_with(|entry| {
-            // Whoever ends less than somebody did before brings nothing back.
-            let value = entry.map_or(at, |entry| entry.into_value().value.max(at));
-            Kept::new(value, life)
-        });
-        let ids = self
-            .indices
-            .remove(index)
-            .map(|kept| std::mem::take(&mut *lock(&kept.value)));
-        let mut found: usize = 0;
-        for id in ids.into_iter().flatten() {
-            found = found.saturating_add(usize::from(self.take(&id).is_some()));
-            let _ = self.endings.send(Ended::Session(id));
-        }
-        let _ = self.endings.send(Ended::Before { index: *index, at });
-        now(found)
+        self.ended.note(*index, at, life);
+        Box::pin(async move {
+            let mut found: usize = 0;
+            let mut last: Arc<str> = "".into();
+            loop {
+                let ids = self.index.some(index, &last, BATCH);
+                for id in &ids {
+                    found = found.saturating_add(usize::from(self.take(id)));
+                    let _ = self.endings.send(Ended::Session((&**id).into()));
+                }
+                match ids.last() {
+                    Some(id) if ids.len() == BATCH => last = id.clone(),
+                    _ => break,
+                }
+                yield_now().await;
+            }
+            let _ = self.endings.send(Ended::Before { index: *index, at });
+            Ok(found)
+        })
     }
 
     fn ended_at<'a>(&'a self, indices: &'a [Fingerprint]) -> Answer<'a, Option<Timestamp>> {
-        now(indices
-            .iter()
-            .filter_map(|index| Some(self.ended.get(index)?.value))
-            .max())
+        now(self.ended.ended_at(indices))
+    }
+
+    fn none_ended(&self, indices: &[Fingerprint]) -> bool {
+        self.ended.none_of(indices)
     }
 
     fn list(&self, limit: usize) -> Answer<'_, Listing> {
         let mut sessions = self.sessions.iter();
         let listed = sessions.by_ref().take(limit);
         let found = listed
-            .map(|(id, kept)| (Box::clone(&id), kept.value.record.label))
+            .map(|(id, kept)| ((&**id).into(), kept.value.record.label))
             .collect();
         let complete = sessions.next().is_none();
         now(Listing { found, complete })
+    }
+
+    fn count<'a>(&'a self, is_counted: Counts<'a>) -> Answer<'a, Option<usize>> {
+        let counted = self.sessions.iter();
+        let counted = counted.filter(|(_, kept)| is_counted(&kept.value.record.label));
+        now(Some(counted.count()))
     }
 
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {
@@ -233,5 +284,151 @@ impl SessionStore for MemoryStore {
 
     fn endings(&self) -> broadcast::Receiver<Ended> {
         self.endings.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::secret::FingerprintKey;
+
+    const ROOM: u64 = 1 << 30;
+    /// Longer than a test takes, however busy the machine is.
+    const LIFE: Duration = Duration::from_secs(3_600);
+    const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+    fn record(version: u64) -> Record {
+        Record {
+            version,
+            sealed: Bytes::from(vec![0; 100]),
+            label: Bytes::new(),
+        }
+    }
+
+    /// A provider that everybody comes from, and what only one session has.
+    struct Indices {
+        key: FingerprintKey,
+        provider: Fingerprint,
+    }
+
+    impl Indices {
+        fn new() -> Self {
+            let key = FingerprintKey::random();
+            let provider = key.of(&[b"provider"]);
+            Self { key, provider }
+        }
+
+        fn of(&self, number: u32) -> [Fingerprint; 4] {
+            let own = |what: &[u8]| self.key.of(&[what, &number.to_be_bytes()]);
+            [self.provider, own(b"subject"), own(b"sid"), own(b"session")]
+        }
+    }
+
+    async fn filled(max_bytes: u64, indices: &Indices, count: u32) -> MemoryStore {
+        let store = MemoryStore::new(max_bytes);
+        for number in 0..count {
+            create(&store, indices, number, LIFE).await;
+        }
+        store
+    }
+
+    async fn create(store: &MemoryStore, indices: &Indices, number: u32, life: Duration) {
+        let (id, indices) = (number.to_string(), indices.of(number));
+        store.create(&id, record(1), &indices, life).await.unwrap();
+    }
+
+    async fn lives(store: &MemoryStore, number: u32) -> bool {
+        store.read(&number.to_string()).await.unwrap().is_some()
+    }
+
+    #[tokio::test]
+    async fn of_a_hundred_thousand_sessions_each_is_found() {
+        const COUNT: u32 = 100_000;
+        let indices = Indices::new();
+        let store = filled(ROOM, &indices, COUNT).await;
+        assert!(store.end("7").await.unwrap());
+        for number in (0..COUNT).step_by(1_000) {
+            let own = indices.of(number)[1 + number as usize / 1_000 % 3];
+            assert_eq!(store.end_all(&own, NOW, LIFE).await.unwrap(), 1, "{number}");
+        }
+        let ended = store.end_all(&indices.provider, NOW, LIFE).await.unwrap();
+        assert_eq!(ended, 99_899);
+        for number in 0..COUNT {
+            assert!(!lives(&store, number).await, "{number}");
+        }
+        assert_eq!(store.index.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_pushed_out_cannot_be_found_and_who_is_there_can() {
+        let indices = Indices::new();
+        let store = filled(1 << 20, &indices, 10_000).await;
+        store.sessions.run_pending_tasks();
+        let there = usize::try_from(store.sessions.entry_count()).unwrap();
+        assert!((500..5_000).contains(&there), "{there}");
+        assert_eq!(store.index.len(), 4 * there);
+        assert_eq!(store.end_all(&indices.provider, NOW, LIFE).await.unwrap(), there);
+    }
+
+    #[tokio::test]
+    async fn who_is_pushed_out_is_told_of() {
+        let indices = Indices::new();
+        let store = filled(1 << 20, &indices, 1).await;
+        let mut endings = store.endings();
+        for number in 1..1_200 {
+            create(&store, &indices, number, LIFE).await;
+        }
+        store.sessions.run_pending_tasks();
+        let told = std::iter::from_fn(|| endings.try_recv().ok()).collect::<Vec<_>>();
+        assert!(told.contains(&Ended::Session("0".into())), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn who_logs_in_is_let_in_however_full_it_is_and_however_busy_the_others_are() {
+        let indices = Indices::new();
+        let store = filled(1 << 20, &indices, 2_000).await;
+        for number in (0..2_000).cycle().take(20_000) {
+            lives(&store, number).await;
+        }
+        for number in 2_000..2_100 {
+            create(&store, &indices, number, LIFE).await;
+            store.sessions.run_pending_tasks();
+            assert!(lives(&store, number).await, "{number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn indices_do_not_outlive_their_sessions() {
+        let indices = Indices::new();
+        let store = MemoryStore::new(ROOM);
+        for number in 0..10 {
+            create(&store, &indices, number, Duration::from_millis(20)).await;
+        }
+        create(&store, &indices, 10, LIFE).await;
+        let replaced = store.replace("10", 1, record(2), LIFE).await.unwrap();
+        assert_eq!(replaced, Replaced::Done);
+        let swept = async {
+            while store.index.len() > 4 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                store.sessions.run_pending_tasks();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), swept).await.unwrap();
+        assert_eq!(store.end_all(&indices.of(10)[1], NOW, LIFE).await.unwrap(), 1);
+        assert_eq!(store.index.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_last_that_ended_counts_however_many_did_before() {
+        let indices = Indices::new();
+        let store = MemoryStore::new(0);
+        for number in 0..100_100 {
+            let [_, subject, ..] = indices.of(number);
+            store.end_all(&subject, NOW, LIFE).await.unwrap();
+        }
+        let [_, subject, ..] = indices.of(100_099);
+        assert_eq!(store.ended_at(&[subject]).await.unwrap(), Some(NOW));
     }
 }

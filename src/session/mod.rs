@@ -1,8 +1,13 @@
 //! What is remembered about a login: in the browser, sealed.
 
 mod cookie;
+mod due;
 mod ending;
 mod held;
+mod index;
+mod inherited;
+mod lagging;
+mod marks;
 mod memory;
 mod redis;
 mod seal;
@@ -11,21 +16,25 @@ pub mod store;
 mod stored;
 mod ticket;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context as TaskContext, Waker},
+    time::Duration,
+};
 
 pub use cookie::{CookieJar, TooLarge};
 pub use ending::Whose;
 pub use held::{Held, Place, Presented, Session};
 use http::HeaderValue;
+use lagging::Lagging;
 pub use memory::MemoryStore;
 use moka::sync::Cache;
-pub use redis::{RedisSettings, RedisSettingsError, RedisStore};
-pub use seal::{Context, KeyRing, SealingKey};
+pub use redis::{RedisSettings, RedisSettingsError, RedisStore, SharedEndings};
+pub use seal::{Context, KeyId, KeyRing, SealingKey};
 pub use settings::{CookieSettings, SameSite, Settings, StoreSettings};
 use store::Record;
 pub use store::{Ended, Listing, Replaced, SessionStore, StoreError};
 pub use ticket::{Label, Ticket};
-use tokio::sync::broadcast;
 
 use crate::{
     policy::Origin,
@@ -44,6 +53,8 @@ pub struct Sessions {
     fingerprints: FingerprintKey,
     /// The sessions themselves, or which of those that browsers hold have ended.
     store: Arc<dyn SessionStore>,
+    /// Which of the sessions that browsers hold are sealed with an old key, as far as anybody can tell.
+    lagging: Option<Arc<Lagging>>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,9 +82,19 @@ pub enum KeepError {
 impl Sessions {
     /// `None` when the settings hold no key.
     pub fn new(settings: Settings) -> Option<Self> {
+        let store: Arc<dyn SessionStore> = match &settings.store {
+            StoreSettings::Cookie { shared: None } => Arc::new(MemoryStore::new(0)),
+            StoreSettings::Cookie { shared: Some(redis) } => Arc::new(SharedEndings::connect((**redis).clone())),
+            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
+            StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
+        };
+        Self::in_store(settings, store)
+    }
+
+    fn in_store(settings: Settings, store: Arc<dyn SessionStore>) -> Option<Self> {
         let ring = KeyRing::new(&settings.keys)?;
         let lifetime = match &settings.store {
-            StoreSettings::Cookie => OPENED_LIFETIME,
+            StoreSettings::Cookie { .. } => OPENED_LIFETIME,
             StoreSettings::Memory { .. } | StoreSettings::Redis(_) => settings.read_cache,
         };
         let opened = Cache::builder()
@@ -81,12 +102,10 @@ impl Sessions {
             .max_capacity(OPENED_BYTES)
             .time_to_live(lifetime)
             .build();
-        let store: Arc<dyn SessionStore> = match &settings.store {
-            StoreSettings::Cookie => Arc::new(MemoryStore::new(0)),
-            StoreSettings::Memory { max_bytes } => Arc::new(MemoryStore::new(*max_bytes)),
-            StoreSettings::Redis(redis) => Arc::new(RedisStore::connect((**redis).clone())),
-        };
+        let in_browsers = matches!(settings.store, StoreSettings::Cookie { .. });
+        let lagging = (in_browsers && ring.has_old_keys()).then(|| Lagging::within(settings.idle_timeout).into());
         Some(Self {
+            lagging,
             index_keys: ring.index_keys(),
             settings,
             ring,
@@ -126,23 +145,28 @@ impl Sessions {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<Option<Presented>, StoreError> {
-        let Some(text) = jar.joined() else { return Ok(None) };
-        let (name, tenant) = (jar.name(""), self.tenant(origin));
-        let fingerprint = self.fingerprint(&name, &tenant, &text);
+        let Some(parts) = jar.parts() else { return Ok(None) };
+        let fingerprint = self.fingerprint(origin, &parts);
         let fresh = |opened: &Opened| self.is_fresh(opened, now);
         let opened = match self.opened.get(&fingerprint).filter(fresh) {
             Some(opened) => opened,
             None => {
-                let opened = self.open(&name, &tenant, &text, now).await?;
+                let (name, tenant) = (jar.name(""), self.tenant(origin));
+                let opened = self.open(&name, &tenant, &cookie::joined(parts), now).await?;
                 let Some(opened) = opened else { return Ok(None) };
-                self.opened.insert(fingerprint, opened.clone());
+                if self.is_fresh(&opened, now) {
+                    self.opened.insert(fingerprint, opened.clone());
+                }
                 opened
             }
         };
         let Opened { held, by_old_key, .. } = opened;
-        let Held { session, place } = &*held;
+        let Held { session, place, .. } = &*held;
         if self.ends_at(session) <= now || self.was_ended(session, place).await? {
             return Ok(None);
+        }
+        if let Some(lagging) = self.lagging.as_ref().filter(|_| by_old_key) {
+            lagging.came(&session.id, now);
         }
         let stale = by_old_key || now.since(session.seen_at) >= self.restamp_after();
         Ok(Some(Presented { held, stale }))
@@ -152,31 +176,50 @@ impl Sessions {
     fn is_fresh(&self, opened: &Opened, now: Timestamp) -> bool {
         match opened.held.place {
             Place::Browser => true,
-            Place::Store { .. } => now.since(opened.opened_at) < self.settings.read_cache,
+            Place::Store { .. } if self.settings.read_cache.is_zero() => false,
+            // By whole seconds; the cache itself forgets to the millisecond.
+            Place::Store { .. } => now.since(opened.opened_at) <= self.settings.read_cache,
         }
     }
 
-    fn fingerprint(&self, name: &str, tenant: &str, text: &str) -> Fingerprint {
-        self.fingerprints
-            .of(&[name.as_bytes(), tenant.as_bytes(), text.as_bytes()])
+    /// Of a value and all that it is bound to: with the settings, the origin makes the name of the cookie and its tenant.
+    fn fingerprint(&self, origin: &Origin, [first, second, third]: &[&str; 3]) -> Fingerprint {
+        let (host, port) = match &self.settings.cookie.domain {
+            Some(_) => ("", None),
+            None => (&*origin.host, origin.port),
+        };
+        let port = port.map(u16::to_be_bytes);
+        self.fingerprints.of(&[
+            origin.scheme.as_str().as_bytes(),
+            host.as_bytes(),
+            port.as_ref().map_or(&[], |port| port.as_slice()),
+            first.as_bytes(),
+            second.as_bytes(),
+            third.as_bytes(),
+        ])
     }
 
     async fn open(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Result<Option<Opened>, StoreError> {
         match &self.settings.store {
-            StoreSettings::Cookie => Ok(self.open_sealed(name, tenant, text, now)),
+            StoreSettings::Cookie { .. } => Ok(self.open_sealed(name, tenant, text, now)),
             StoreSettings::Memory { .. } | StoreSettings::Redis(_) => self.open_stored(name, tenant, text, now).await,
         }
     }
 
     fn open_sealed(&self, name: &str, tenant: &str, text: &str, now: Timestamp) -> Option<Opened> {
         let opened = self.ring.open(context(name, tenant), text)?;
+        let session = Arc::new(stored::read(&opened.plaintext)?);
+        if let Some(lagging) = self.lagging.as_ref().filter(|_| opened.old_key.is_none()) {
+            lagging.moved_on(&session.id);
+        }
         let held = Held {
-            session: Arc::new(stored::read(&opened.plaintext)?),
+            session,
             place: Place::Browser,
+            sealed_by: opened.key,
         };
         Some(Opened {
             held: held.into(),
-            by_old_key: opened.by_old_key,
+            by_old_key: opened.old_key.is_some(),
             opened_at: now,
             bytes: weight(text.len()),
         })
@@ -192,30 +235,27 @@ impl Sessions {
         let Some(ticket) = Ticket::open(&self.ring, name, tenant, text) else {
             return Ok(None);
         };
-        let found = self.current(&ticket, tenant).await?;
+        let Some(record) = self.store.read(&ticket.id).await? else {
+            return Ok(None);
+        };
+        let found = held_in(&record, &ticket, tenant);
         Ok(found.map(|(session, place)| Opened {
-            held: Held { session, place }.into(),
-            by_old_key: ticket.by_old_key,
+            held: Held {
+                session,
+                place,
+                sealed_by: ticket.sealed_by,
+            }
+            .into(),
+            by_old_key: ticket.old_key.is_some() || Label::needs_old_key(&self.ring, &record.label),
             opened_at: now,
-            // They are kept for a second, so their number is bounded by what can be read in one.
-            bytes: 1,
+            bytes: weight(record.sealed.len()),
         }))
     }
 
     /// The session as it is in the store by now.
     pub async fn current(&self, ticket: &Ticket, tenant: &str) -> Result<Option<(Arc<Session>, Place)>, StoreError> {
-        let Some(record) = self.store.read(&ticket.id).await? else {
-            return Ok(None);
-        };
-        let Some(session) = ticket.read(&record, tenant) else {
-            return Ok(None);
-        };
-        let place = Place::Store {
-            ticket: ticket.clone(),
-            version: record.version,
-            tenant: tenant.into(),
-        };
-        Ok(Some((Arc::new(session), place)))
+        let record = self.store.read(&ticket.id).await?;
+        Ok(record.and_then(|record| held_in(&record, ticket, tenant)))
     }
 
     /// Takes the one right to refresh a session, unless another replica has it.
@@ -249,13 +289,6 @@ impl Sessions {
         self.store.end(&ticket.id).await.map(drop)
     }
 
-    /// Whether a session that a browser holds has been ended here; a store forgets such a session by itself.
-    async fn was_ended(&self, session: &Session, place: &Place) -> Result<bool, StoreError> {
-        let Place::Browser = place else { return Ok(false) };
-        let ended_at = self.store.ended_at(self.indices(session)).await?;
-        Ok(ended_at.is_some_and(|at| session.started_at <= at))
-    }
-
     /// Keeps a new session, and ends the one that the browser came with (I15).
     pub async fn begin(
         &self,
@@ -264,7 +297,7 @@ impl Sessions {
         origin: &Origin,
         now: Timestamp,
     ) -> Result<Vec<HeaderValue>, KeepError> {
-        if matches!(self.settings.store, StoreSettings::Cookie) {
+        if matches!(self.settings.store, StoreSettings::Cookie { .. }) {
             return Ok(self.in_cookies(session, jar, origin, now)?);
         }
         let (name, tenant) = (jar.name(""), self.tenant(origin));
@@ -274,7 +307,7 @@ impl Sessions {
         {
             self.store.end(&old.id).await?;
         }
-        let ticket = Ticket::issue();
+        let ticket = Ticket::issue(&self.ring);
         let (record, life) = self.record(&ticket, session, 1, &tenant, now)?;
         let indices = self.indices(session);
         self.store.create(&ticket.id, record, indices, life).await?;
@@ -298,17 +331,59 @@ impl Sessions {
                 version,
                 tenant,
             } => {
-                // Who was faster has seen the same browser.
-                if let Err(error) = self.replace(ticket, *version, &session.seen(now), tenant, now).await {
-                    tracing::warn!(%error, "a session was not noted as seen");
+                let session = session.seen(now);
+                if ticket.old_key.is_none() {
+                    self.note_beside(&session, ticket, *version, tenant, now);
+                    return Ok(Vec::new());
                 }
-                if !ticket.by_old_key {
+                // Before it is taken to the first key: it must be found when the old one is gone.
+                let noted = self.index_and_note(&session, ticket, *version, tenant, now).await;
+                // The browser gets a ticket under another key only when the label says that it may have one.
+                if !noted
+                    .inspect_err(not_noted)
+                    .is_ok_and(|replaced| replaced == Replaced::Done)
+                {
                     return Ok(Vec::new());
                 }
                 let sealed = ticket.seal(&self.ring, &jar.name(""), tenant).unwrap_or_default();
-                Ok(jar.set_split(&sealed, self.last_moment(session).since(now))?)
+                Ok(jar.set_split(&sealed, self.last_moment(&session).since(now))?)
             }
         }
+    }
+
+    /// Notes that a session was seen, beside the answer: nobody waits for that. Who was faster has seen the same browser.
+    fn note_beside(&self, session: &Session, ticket: &Ticket, seen: u64, tenant: &str, now: Timestamp) {
+        let (record, life) = match self.record(ticket, session, seen.saturating_add(1), tenant, now) {
+            Ok(made) => made,
+            Err(error) => return not_noted(&error),
+        };
+        let (store, id) = (self.store.clone(), ticket.id.clone());
+        let mut noting = Box::pin(async move {
+            if let Err(error) = store.replace(&id, seen, record, life).await {
+                not_noted(&error);
+            }
+        });
+        // It is on its way before the answer is, so that whatever is asked next is asked after it.
+        if noting
+            .as_mut()
+            .poll(&mut TaskContext::from_waker(Waker::noop()))
+            .is_pending()
+        {
+            tokio::spawn(noting);
+        }
+    }
+
+    async fn index_and_note(
+        &self,
+        session: &Session,
+        ticket: &Ticket,
+        version: u64,
+        tenant: &str,
+        now: Timestamp,
+    ) -> Result<Replaced, StoreError> {
+        let life = self.ends_at(session).since(now);
+        self.store.index(&ticket.id, self.indices(session), life).await?;
+        self.replace(ticket, version, session, tenant, now).await
     }
 
     /// Ends the session that the browser's cookies lead to; deleting them is the caller's.
@@ -322,9 +397,8 @@ impl Sessions {
             return Ok(None);
         };
         self.end_at(&held.session, &held.place, now).await?;
-        if let Some(text) = jar.joined() {
-            self.opened
-                .invalidate(&self.fingerprint(&jar.name(""), &self.tenant(origin), &text));
+        if let Some(parts) = jar.parts() {
+            self.opened.invalidate(&self.fingerprint(origin, &parts));
         }
         Ok(Some(held.session.clone()))
     }
@@ -387,49 +461,21 @@ impl Sessions {
             .or_else(|_| seal(&session.without_id_and_access_token()))
     }
 
-    /// Under what a session is found by those who end it.
-    pub fn indices<'a>(&self, session: &'a Session) -> &'a [Fingerprint] {
-        session.indices(|| self.new_indices(session))
+    /// Whether the first key has replaced another.
+    pub fn has_old_keys(&self) -> bool {
+        self.ring.has_old_keys()
     }
 
-    fn new_indices(&self, session: &Session) -> Box<[Fingerprint]> {
-        let Some(key) = self.index_keys.first() else {
-            return Box::default();
-        };
-        let of = |parts: &[&str]| key.of(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>());
-        let (issuer, subject) = (session.login.issuer.as_str(), session.login.subject.as_str());
-        let sid = session.login.claims.text("sid").map(|sid| of(&["sid", issuer, sid]));
-        let always = [
-            of(&["issuer", issuer]),
-            of(&["subject", issuer, subject]),
-            of(&["session", &session.id]),
-        ];
-        always.into_iter().chain(sid).collect()
-    }
-
-    /// The same index under every key of the ring: each replica finds it under the key that it has first.
-    fn all_indices(&self, parts: &[&str]) -> Vec<Fingerprint> {
-        let parts: Vec<_> = parts.iter().map(|part| part.as_bytes()).collect();
-        self.index_keys.iter().map(|key| key.of(&parts)).collect()
-    }
-
-    /// Tells of sessions as they end, on whatever replica.
-    pub fn endings(&self) -> broadcast::Receiver<Ended> {
-        self.store.endings()
-    }
-
-    /// When the session ends as far as anybody knows by now; `None` when it has ended.
+    /// How many sessions end when the old keys are taken out; `None` when nobody can tell.
     ///
-    /// # Errors
-    /// When the store does not answer; nobody knows then.
-    pub async fn lasts_until(&self, held: &Held) -> Result<Option<Timestamp>, StoreError> {
-        match &held.place {
-            Place::Browser if self.was_ended(&held.session, &held.place).await? => Ok(None),
-            Place::Browser => Ok(Some(self.ends_at(&held.session))),
-            Place::Store { ticket, tenant, .. } => {
-                let found = self.current(ticket, tenant).await?;
-                Ok(found.map(|(session, _)| self.ends_at(&session)))
-            }
+    /// Of those that browsers hold only who came counts; when nobody can have stayed away for so long, 0 means nobody.
+    pub async fn on_old_keys(&self, now: Timestamp) -> Result<Option<usize>, StoreError> {
+        if !self.has_old_keys() {
+            return Ok(Some(0));
+        }
+        match &self.lagging {
+            Some(lagging) => Ok(lagging.count(now)),
+            None => self.store.count(&|label| Label::needs_old_key(&self.ring, label)).await,
         }
     }
 
@@ -451,6 +497,20 @@ impl Sessions {
             .checked_div(10)
             .map_or(LONGEST, |tenth| tenth.min(LONGEST))
     }
+}
+
+fn held_in(record: &Record, ticket: &Ticket, tenant: &str) -> Option<(Arc<Session>, Place)> {
+    let session = ticket.read(record, tenant)?;
+    let place = Place::Store {
+        ticket: ticket.clone(),
+        version: record.version,
+        tenant: tenant.into(),
+    };
+    Some((Arc::new(session), place))
+}
+
+fn not_noted(error: &StoreError) {
+    tracing::warn!(%error, "a session was not noted as seen");
 }
 
 /// Parsed claims take about three times their text.

@@ -18,8 +18,12 @@ const TAG_LENGTH: usize = 16;
 #[derive(Clone, Debug)]
 pub struct SealingKey {
     text: Secret,
-    id: [u8; KEY_ID_LENGTH],
+    id: KeyId,
 }
+
+/// Says which key sealed something, and nothing about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId([u8; KEY_ID_LENGTH]);
 
 impl SealingKey {
     pub const LENGTH: usize = 32;
@@ -41,7 +45,7 @@ impl SealingKey {
         id.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
         Self {
             text: Secret::new(URL_SAFE_NO_PAD.encode(bytes)),
-            id,
+            id: KeyId(id),
         }
     }
 
@@ -67,7 +71,7 @@ pub struct Context<'a> {
 pub struct KeyRing(Vec<RingKey>);
 
 struct RingKey {
-    id: [u8; KEY_ID_LENGTH],
+    id: KeyId,
     /// Ready to expand: HKDF's extract step takes the salt, which is new each time, so the input key is kept.
     bytes: zeroize::Zeroizing<Vec<u8>>,
 }
@@ -83,6 +87,16 @@ impl KeyRing {
     pub fn new(keys: &[SealingKey]) -> Option<Self> {
         let ring: Vec<_> = keys.iter().filter_map(RingKey::new).collect();
         (!ring.is_empty() && ring.len() == keys.len()).then_some(Self(ring))
+    }
+
+    /// The key that seals.
+    pub fn first(&self) -> KeyId {
+        self.0.first().map_or(KeyId([0; KEY_ID_LENGTH]), |key| key.id)
+    }
+
+    /// Whether what this key sealed can be opened.
+    pub fn has(&self, id: KeyId) -> bool {
+        self.0.iter().any(|key| key.id == id)
     }
 
     /// For each key, one that turns names into what only those who have the key can find again.
@@ -101,11 +115,11 @@ impl KeyRing {
         let salt = random_bytes::<SALT_LENGTH>();
         let mut sealed = Vec::with_capacity(HEAD_LENGTH.saturating_add(plaintext.len()).saturating_add(TAG_LENGTH));
         sealed.push(VERSION);
-        sealed.extend_from_slice(&key.id);
+        sealed.extend_from_slice(&key.id.0);
         sealed.extend_from_slice(&salt);
         let mut body = plaintext.to_vec();
         key.derive(&salt)?
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key([0; 12]), context.aad(&key.id), &mut body)
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key([0; 12]), context.aad(&key.id.0), &mut body)
             .ok()?;
         sealed.extend_from_slice(&body);
         Some(URL_SAFE_NO_PAD.encode(sealed))
@@ -120,16 +134,32 @@ impl KeyRing {
         if *version != VERSION {
             return None;
         }
-        let position = self.0.iter().position(|key| key.id == id)?;
+        let position = self.0.iter().position(|key| key.id.0 == id)?;
         let key = self.0.get(position)?;
         let plaintext = key
             .derive(salt)?
-            .open_in_place(Nonce::assume_unique_for_key([0; 12]), context.aad(&key.id), body)
+            .open_in_place(Nonce::assume_unique_for_key([0; 12]), context.aad(&key.id.0), body)
             .ok()?;
         Some(Opened {
             plaintext: plaintext.to_vec(),
-            by_old_key: position > 0,
+            key: key.id,
+            old_key: (position > 0).then_some(key.id),
         })
+    }
+
+    /// Whether these are the keys of another ring, in the same order.
+    pub(super) fn has_keys_of(&self, other: &Self) -> bool {
+        self.0.iter().map(|key| key.id).eq(other.0.iter().map(|key| key.id))
+    }
+
+    /// Whether there are keys that only open.
+    pub(super) fn has_old_keys(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// Whether this key only opens; one that the ring does not have is none of its keys.
+    pub(super) fn is_old(&self, id: KeyId) -> bool {
+        self.0.iter().position(|key| key.id == id).is_some_and(|at| at > 0)
     }
 }
 
@@ -137,8 +167,30 @@ impl KeyRing {
 #[derive(Debug)]
 pub struct Opened {
     pub plaintext: Vec<u8>,
-    /// Whether it should be sealed anew with the first key.
-    pub by_old_key: bool,
+    /// The key that had sealed it.
+    pub key: KeyId,
+    /// The same, when it should be sealed anew with the first one.
+    pub old_key: Option<KeyId>,
+}
+
+impl KeyId {
+    /// Of the key that sealed a text, unless it was not sealed at all.
+    pub(super) fn of_sealed(text: &[u8]) -> Option<Self> {
+        // Whole groups of four characters, of which the first two hold the version and the id.
+        let head = URL_SAFE_NO_PAD.decode(text.get(..8)?).ok()?;
+        match *head.first_chunk()? {
+            [VERSION, a, b, c, d] => Some(Self([a, b, c, d])),
+            _ => None,
+        }
+    }
+
+    pub(super) fn to_text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    pub(super) fn from_text(text: &[u8]) -> Option<Self> {
+        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+    }
 }
 
 impl RingKey {
@@ -215,9 +267,22 @@ mod tests {
         let (old, new) = (SealingKey::random(), SealingKey::random());
         let sealed = ring(&[&old]).seal(CONTEXT, b"hello").unwrap();
         let opened = ring(&[&new, &old]).open(CONTEXT, &sealed).unwrap();
-        assert!(opened.by_old_key);
+        assert_eq!(opened.old_key, Some(old.id));
         assert!(ring(&[&new]).open(CONTEXT, &sealed).is_none());
-        assert!(!ring(&[&old, &new]).open(CONTEXT, &sealed).unwrap().by_old_key);
+        assert_eq!(ring(&[&old, &new]).open(CONTEXT, &sealed).unwrap().old_key, None);
+    }
+
+    #[test]
+    fn what_is_sealed_says_by_which_key_to_who_cannot_open_it() {
+        let (old, new) = (SealingKey::random(), SealingKey::random());
+        let sealed = ring(&[&old]).seal(CONTEXT, b"").unwrap();
+        let id = KeyId::of_sealed(sealed.as_bytes()).unwrap();
+        assert_eq!(id, old.id);
+        assert_eq!(KeyId::from_text(id.to_text().as_bytes()), Some(id));
+        assert!(ring(&[&new, &old]).is_old(id));
+        assert!(!ring(&[&old, &new]).is_old(id) && !ring(&[&new]).is_old(id));
+        assert!(!ring(&[&old, &old]).is_old(id), "named twice it is the first still");
+        assert_eq!(KeyId::of_sealed(b"AAAAAAAAAAAA"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// From the login on; never extended.
     pub max_lifetime: Duration,
-    /// How long before the access token's end it is refreshed.
+    /// How long before the access token's end it is refreshed; see [`super::Session::refresh_due`].
     pub refresh_before: Duration,
     pub cookie: CookieSettings,
     pub store: StoreSettings,
@@ -23,29 +23,37 @@ pub struct Settings {
 }
 
 /// Where sessions are kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreSettings {
     /// In the browser, sealed.
-    #[default]
-    Cookie,
+    Cookie {
+        /// What replicas tell each other through of sessions that have ended; absent: each knows its own.
+        shared: Option<Box<RedisSettings>>,
+    },
     /// In this process.
     Memory { max_bytes: u64 },
     /// In Redis, shared by several gateways.
     Redis(Box<RedisSettings>),
 }
 
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self::Cookie { shared: None }
+    }
+}
+
 impl StoreSettings {
     /// Whether only the browsers have the sessions.
     pub fn is_cookie(&self) -> bool {
         match self {
-            Self::Cookie => true,
+            Self::Cookie { .. } => true,
             Self::Memory { .. } | Self::Redis(_) => false,
         }
     }
 }
 
 /// The `cookie` key of the `[session]` table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieSettings {
     /// Without prefix; `__Host-` is put before it on https, `__Secure-` when there is a domain.
     pub name: Box<str>,

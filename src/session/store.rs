@@ -61,6 +61,9 @@ pub enum StoreError {
 /// An answer that has to be waited for.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// Whether a session of this label is counted.
+pub type Counts<'a> = &'a (dyn Fn(&[u8]) -> bool + Send + Sync);
+
 /// A place for sessions; every implementation passes the same tests.
 ///
 /// A `life` is how long something is kept at most. All sessions of a replica are in one store.
@@ -73,6 +76,9 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// Replaces a session that is still at the version that was `seen`.
     fn replace<'a>(&'a self, id: &'a str, seen: u64, record: Record, life: Duration) -> Answer<'a, Replaced>;
 
+    /// Makes a session findable for so long under these indices, in place of those before; says whether there is one.
+    fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, bool>;
+
     /// Ends a session everywhere; says whether there was one.
     fn end<'a>(&'a self, id: &'a str) -> Answer<'a, bool>;
 
@@ -84,8 +90,14 @@ pub trait SessionStore: Send + Sync + fmt::Debug {
     /// Since when sessions under any of these indices have ended.
     fn ended_at<'a>(&'a self, indices: &'a [Fingerprint]) -> Answer<'a, Option<Timestamp>>;
 
+    /// Whether it is sure, and known without waiting, that none under these indices have ended; every request asks.
+    fn none_ended(&self, indices: &[Fingerprint]) -> bool;
+
     /// Some sessions and their labels, at most `limit`.
     fn list(&self, limit: usize) -> Answer<'_, Listing>;
+
+    /// How many sessions have a label that is counted; `None` when there are too many to look at all.
+    fn count<'a>(&'a self, is_counted: Counts<'a>) -> Answer<'a, Option<usize>>;
 
     /// Takes the one right to refresh a session for so long, unless somebody else has it.
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool>;

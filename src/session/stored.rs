@@ -39,6 +39,9 @@ struct Stored {
     scopes: Scopes,
     #[serde(rename = "a", skip_serializing_if = "Option::is_none")]
     access_token: Option<String>,
+    /// Absent in what was written before it was noted.
+    #[serde(rename = "g")]
+    access_received_at: Option<Timestamp>,
     #[serde(rename = "e")]
     access_expires_at: Timestamp,
     #[serde(rename = "r", skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,7 @@ pub(super) fn write(session: &Session) -> Vec<u8> {
         claims: login.claims.clone(),
         scopes: login.scopes.clone(),
         access_token: exposed(&login.access_token),
+        access_received_at: Some(login.access_received_at),
         access_expires_at: login.access_expires_at,
         refresh_token: exposed(&login.refresh_token),
         id_token: exposed(&login.id_token),
@@ -100,6 +104,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Session> {
         claims: stored.claims,
         scopes: stored.scopes,
         access_token: stored.access_token.map(Secret::new),
+        access_received_at: stored.access_received_at.unwrap_or(stored.started_at),
         access_expires_at: stored.access_expires_at,
         refresh_token: stored.refresh_token.map(Secret::new),
         id_token: stored.id_token.map(Secret::new),

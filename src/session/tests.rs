@@ -38,6 +38,7 @@ fn login(groups: usize) -> Login {
         claims: Claims::from_iter([("groups", serde_json::json!(groups))]),
         scopes: Scopes::parse("openid"),
         access_token: Some(Secret::new("access")),
+        access_received_at: NOW,
         access_expires_at: NOW.plus(Duration::from_secs(300)),
         refresh_token: Some(Secret::new("refresh")),
         id_token: Some(Secret::new("x".repeat(1_000))),
@@ -172,6 +173,10 @@ fn f_25_a_session_of_another_version_is_ignored() {
     assert!(stored::read(stored.to_string().as_bytes()).is_some());
     stored["v"] = 2.into();
     assert!(stored::read(stored.to_string().as_bytes()).is_none());
+    stored["v"] = serde_json::json!(1);
+    stored.as_object_mut().unwrap().remove("g");
+    let older = stored::read(stored.to_string().as_bytes()).unwrap();
+    assert_eq!(older.login.access_received_at, older.started_at);
     assert!(stored::read(br#"{"v":2,"new":"shape"}"#).is_none());
     assert!(stored::read(b"\x00\x01").is_none());
 }
@@ -283,7 +288,11 @@ async fn a_stolen_store_opens_nothing_and_a_stolen_ticket_needs_the_store() {
     for secret in ["ann", "refresh", "corp", "group-00000"] {
         assert!(!seen.contains(secret), "{secret}");
     }
-    assert!(Ticket::issue().read(&record, "https://wiki.example.com").is_none());
+    assert!(
+        Ticket::issue(sessions.ring())
+            .read(&record, "https://wiki.example.com")
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -393,4 +402,156 @@ async fn n_110_what_counts_once_is_used_up() {
     assert!(sessions.is_used(&token).await.unwrap());
     assert!(!sessions.use_up(&token, until, NOW).await.unwrap());
     assert!(!sessions.is_used(&["https://id.example.com", "j2"]).await.unwrap());
+}
+
+/// Sessions under other keys in the same place.
+fn rotated(sessions: &Sessions, keys: &[&SealingKey]) -> Sessions {
+    let keys = keys.iter().map(|key| (*key).clone()).collect();
+    let settings = Settings {
+        keys,
+        ..sessions.settings.clone()
+    };
+    Sessions {
+        store: sessions.store.clone(),
+        ..Sessions::new(settings).unwrap()
+    }
+}
+
+/// What the browser holds after a request; nobody may be logged out.
+async fn seen(sessions: &Sessions, received: &[(String, String)], now: Timestamp) -> Vec<(String, String)> {
+    let here = origin("wiki.example.com");
+    let jar = sessions.jar(&here, received);
+    let Presented { held, stale } = sessions.present(&jar, &here, now).await.unwrap().expect("logged out");
+    if !stale {
+        return received.to_vec();
+    }
+    let cookies = sessions
+        .keep(&held.session, &held.place, &jar, &here, now)
+        .await
+        .unwrap();
+    match cookies.is_empty() {
+        true => received.to_vec(),
+        false => browser(&cookies),
+    }
+}
+
+async fn on_old_keys(sessions: &Sessions, now: Timestamp) -> Option<usize> {
+    sessions.on_old_keys(now).await.unwrap()
+}
+
+fn unread() -> Settings {
+    Settings {
+        read_cache: Duration::ZERO,
+        ..in_memory()
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_not_counted_needs_no_old_key() {
+    let (old, new) = (SealingKey::random(), SealingKey::random());
+    // The new key is made known before it seals, or not: with one gateway it need not be.
+    for known_before in [true, false] {
+        let first = rotated(&Sessions::new(unread()).unwrap(), &[&old]);
+        assert_eq!(on_old_keys(&first, NOW).await, Some(0), "there is no old key");
+        let mut phone = logged_in(&first, "s1", NOW).await;
+        let lost = logged_in(&first, "s2", NOW).await;
+        if known_before {
+            let between = rotated(&first, &[&old, &new]);
+            phone = seen(&between, &phone, NOW).await;
+            assert_eq!(on_old_keys(&between, NOW).await, Some(0), "nobody has the new one");
+        }
+        let switched = rotated(&first, &[&new, &old]);
+        assert_eq!(on_old_keys(&switched, NOW).await, Some(2));
+        logged_in(&switched, "s3", NOW).await;
+        assert_eq!(on_old_keys(&switched, NOW).await, Some(2));
+
+        let moved = seen(&switched, &phone, NOW).await;
+        assert_ne!(moved, phone);
+        assert_eq!(
+            on_old_keys(&switched, NOW).await,
+            Some(2),
+            "who knows whether it arrived"
+        );
+        assert_eq!(seen(&switched, &moved, NOW).await, moved);
+        assert_eq!(on_old_keys(&switched, NOW).await, Some(1));
+
+        // An answer that never arrives leaves the browser with the old ticket, and it counts.
+        seen(&switched, &lost, NOW).await;
+        assert_eq!(on_old_keys(&switched, NOW).await, Some(1));
+        let later = seen(&switched, &lost, NOW).await;
+        assert!(!is_there(&rotated(&first, &[&new]), &lost, NOW).await);
+        seen(&switched, &later, NOW).await;
+        assert_eq!(on_old_keys(&switched, NOW).await, Some(0));
+        let alone = rotated(&first, &[&new]);
+        for received in [&moved, &later] {
+            assert!(is_there(&alone, received, NOW).await, "nobody is logged out");
+        }
+        assert_eq!(alone.listed(10).await.unwrap().0.len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_still_seals_with_the_old_key_is_not_overlooked() {
+    let (old, new) = (SealingKey::random(), SealingKey::random());
+    let behind = rotated(&Sessions::new(unread()).unwrap(), &[&old, &new]);
+    let ahead = rotated(&behind, &[&new, &old]);
+    let phone = logged_in(&ahead, "s1", NOW).await;
+    assert_eq!(on_old_keys(&ahead, NOW).await, Some(0));
+    let phone = seen(&behind, &phone, NOW).await;
+    assert!(
+        is_there(&rotated(&behind, &[&old]), &phone, NOW).await,
+        "it holds an old ticket now"
+    );
+    assert_eq!(on_old_keys(&ahead, NOW).await, Some(1));
+    let phone = seen(&ahead, &phone, NOW).await;
+    seen(&ahead, &phone, NOW).await;
+    assert_eq!(on_old_keys(&ahead, NOW).await, Some(0));
+}
+
+#[tokio::test]
+async fn sessions_in_cookies_are_counted_as_they_come() {
+    let (old, new) = (SealingKey::random(), SealingKey::random());
+    let first = rotated(&Sessions::new(settings()).unwrap(), &[&old]);
+    assert_eq!(on_old_keys(&first, NOW).await, Some(0));
+    let (phone, laptop) = (logged_in(&first, "s1", NOW).await, logged_in(&first, "s2", NOW).await);
+    let switched = rotated(&first, &[&new, &old]);
+    assert_eq!(on_old_keys(&switched, NOW).await, None, "nobody has come yet");
+    let moved = seen(&switched, &phone, NOW).await;
+    seen(&switched, &laptop, NOW).await;
+    assert_eq!(on_old_keys(&switched, NOW).await, Some(2));
+    assert_eq!(seen(&switched, &moved, NOW).await, moved);
+    assert_eq!(on_old_keys(&switched, NOW).await, Some(1));
+    // The answer to the laptop was lost, and it is not seen again.
+    let late = NOW.plus(Duration::from_secs(1_799));
+    assert_eq!(on_old_keys(&switched, late).await, Some(1));
+    let later = NOW.plus(Duration::from_secs(1_800));
+    assert_eq!(on_old_keys(&switched, later).await, Some(0));
+    assert!(!is_there(&switched, &laptop, later).await, "it has idled");
+    assert!(
+        is_there(&rotated(&first, &[&new]), &moved, late).await,
+        "nobody is logged out"
+    );
+}
+
+#[tokio::test]
+async fn what_ended_before_a_new_key_came_stays_ended() {
+    let (old, new) = (SealingKey::random(), SealingKey::random());
+    let first = rotated(&Sessions::new(settings()).unwrap(), &[&old]);
+    let (issuer, ann) = (Issuer::new("https://id.example.com"), Subject::new("ann").unwrap());
+    let phone = logged_in(&first, "s1", NOW).await;
+    first.end_of(&issuer, Whose::Subject(&ann), NOW, NOW).await.unwrap();
+    assert!(!is_there(&rotated(&first, &[&new, &old]), &phone, NOW).await);
+}
+
+#[tokio::test]
+async fn a_session_that_moved_to_a_new_key_is_found_when_the_old_one_is_gone() {
+    let (old, new) = (SealingKey::random(), SealingKey::random());
+    let first = rotated(&Sessions::new(unread()).unwrap(), &[&old]);
+    let (issuer, ann) = (Issuer::new("https://id.example.com"), Subject::new("ann").unwrap());
+    let phone = logged_in(&first, "s1", NOW).await;
+    let phone = seen(&rotated(&first, &[&new, &old]), &phone, NOW).await;
+    let alone = rotated(&first, &[&new]);
+    assert!(is_there(&alone, &phone, NOW).await);
+    assert_eq!(alone.end_of(&issuer, Whose::Subject(&ann), NOW, NOW).await.unwrap(), 1);
+    assert!(!is_there(&alone, &phone, NOW).await);
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Session,
-    seal::{Context, KeyRing, SealingKey},
+    seal::{Context, KeyId, KeyRing, SealingKey},
     store::Record,
     stored,
 };
@@ -22,8 +22,10 @@ use crate::{
 pub struct Ticket {
     pub id: Box<str>,
     key: SealingKey,
-    /// Sealed under an old key of the ring.
-    pub by_old_key: bool,
+    /// The key of the ring that the browser's ticket is sealed under.
+    pub sealed_by: KeyId,
+    /// The same, when it is an old one.
+    pub(super) old_key: Option<KeyId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,11 +40,12 @@ const VERSION: u32 = 1;
 
 impl Ticket {
     /// For a new session.
-    pub(super) fn issue() -> Self {
+    pub(super) fn issue(ring: &KeyRing) -> Self {
         Self {
             id: random_text::<16>().into(),
             key: SealingKey::random(),
-            by_old_key: false,
+            sealed_by: ring.first(),
+            old_key: None,
         }
     }
 
@@ -63,7 +66,8 @@ impl Ticket {
         (written.v == VERSION).then_some(Self {
             id: written.id,
             key,
-            by_old_key: opened.by_old_key,
+            sealed_by: opened.key,
+            old_key: opened.old_key,
         })
     }
 
@@ -73,11 +77,10 @@ impl Ticket {
         let sealed = self
             .ring()?
             .seal(context("record", &name, tenant), &stored::write(session))?;
-        let label = serde_json::to_vec(&Label::of(session)).ok()?;
         Some(Record {
             version,
             sealed: Bytes::from(sealed),
-            label: Bytes::from(ring.seal(context("label", &self.id, ""), &label)?),
+            label: Bytes::from(Label::of(session).seal(ring, self)?),
         })
     }
 
@@ -115,9 +118,30 @@ pub struct Label {
     pub seen_from: Option<IpAddr>,
 }
 
+/// Between a sealed label and the id of the other key that the browser's ticket may be under.
+const ALSO: u8 = b'.';
+
 impl Label {
-    pub(super) fn open(ring: &KeyRing, id: &str, sealed: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(sealed).ok()?;
+    /// Sealed with the first key, and marked with the old one as long as the browser is not known to have a ticket under
+    /// the first: who takes the old key out ends no session whose label names only others.
+    fn seal(&self, ring: &KeyRing, ticket: &Ticket) -> Option<String> {
+        let mut text = ring.seal(context("label", &ticket.id, ""), &serde_json::to_vec(self).ok()?)?;
+        if let Some(old_key) = ticket.old_key {
+            text.push(char::from(ALSO));
+            text.push_str(&old_key.to_text());
+        }
+        Some(text)
+    }
+
+    /// Whether a session of this label ends when the old keys are taken out of the ring; nothing is opened for that.
+    pub(super) fn needs_old_key(ring: &KeyRing, label: &[u8]) -> bool {
+        let (sealed, also) = parts(label);
+        let keys = [KeyId::of_sealed(sealed), also.and_then(KeyId::from_text)];
+        keys.into_iter().flatten().any(|key| ring.is_old(key))
+    }
+
+    pub(super) fn open(ring: &KeyRing, id: &str, label: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(parts(label).0).ok()?;
         let opened = ring.open(context("label", id, ""), text)?;
         serde_json::from_slice(&opened.plaintext).ok()
     }
@@ -132,4 +156,10 @@ impl Label {
             seen_from: session.seen_from,
         }
     }
+}
+
+/// What is sealed, and the other key.
+fn parts(label: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut parts = label.splitn(2, |byte| *byte == ALSO);
+    (parts.next().unwrap_or_default(), parts.next())
 }

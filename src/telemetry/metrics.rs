@@ -2,58 +2,34 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
 
-use super::AccessRecord;
+use super::routes::{Durations, RequestLabels, histogram};
 
-/// All that can be decided; what is none of these is counted as the last.
-const DECISIONS: [&str; 7] = ["allow", "login", "challenge", "deny", "endpoint", "not_found", "error"];
-const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-/// Seconds; the gateway itself takes less than the first.
-const BUCKETS: [f64; 15] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
-
-/// What is counted; a request only adds to numbers that it finds by index.
+/// What is counted for as long as the process lives.
 pub struct Metrics {
     registry: Registry,
-    /// At the id of the route; the last is of requests that have none.
-    routes: Box<[RouteMetrics]>,
-    requests: Family<RequestLabels, Counter>,
-    authentications: [(&'static str, Counter); 4],
+    pub(super) requests: Family<RequestLabels, Counter>,
+    pub(super) durations: Durations,
+    pub(super) upstream_durations: Durations,
+    pub(super) authentications: [(&'static str, Counter); 4],
     provider_calls: Family<CallLabels, Counter>,
     token_cache: Family<CacheLabels, Counter>,
     rate_limited: Family<LimitLabels, Counter>,
     connections: Gauge,
     panics: Counter,
-}
-
-/// The numbers of one route.
-struct RouteMetrics {
-    name: Arc<str>,
-    /// For each decision and class of status; those that never happen are not shown.
-    requests: [[OnceLock<Counter>; STATUSES.len()]; DECISIONS.len()],
-    duration: Histogram,
-    upstream: Histogram,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
-    route: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: Arc<str>,
-    decision: &'static str,
-    status: &'static str,
+    sessions_on_old_key: Gauge<f64, AtomicU64>,
+    reloads: Family<ReloadLabels, Counter>,
+    generation: Gauge,
+    loaded_at: Gauge,
+    insecure: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,35 +56,54 @@ struct LimitLabels {
     kind: &'static str,
 }
 
-type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: &'static str,
+}
 
-impl Metrics {
-    /// For these routes, in the order of their ids, under a file that weakens so many checks.
-    pub fn new(routes: &[&str], exceptions: usize) -> Self {
-        let durations = Durations::new_with_constructor(histogram);
-        let upstream_durations = Durations::new_with_constructor(histogram);
-        let route = |name: &str| RouteMetrics::new(name, &durations, &upstream_durations);
-        // Prometheus takes an empty label for an absent one, and no route has an empty name.
+/// How a reload of the configuration ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    Done,
+    Refused,
+}
+
+impl Reload {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("vestibule"),
-            routes: routes.iter().copied().chain([""]).map(route).collect(),
             requests: Family::default(),
+            durations: Durations::new_with_constructor(histogram),
+            upstream_durations: Durations::new_with_constructor(histogram),
             authentications: ["session", "bearer", "anonymous", "rejected"].map(|result| (result, Counter::default())),
             provider_calls: Family::default(),
             token_cache: Family::default(),
             rate_limited: Family::default(),
             connections: Gauge::default(),
             panics: Counter::default(),
+            sessions_on_old_key: Gauge::default(),
+            reloads: Family::default(),
+            generation: Gauge::default(),
+            loaded_at: Gauge::default(),
+            insecure: Gauge::default(),
         };
-        metrics.register(durations, upstream_durations);
-        let insecure: Gauge = Gauge::default();
-        insecure.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
-        let help = "Settings called insecure_… that are in force";
-        metrics.registry.register("insecure_settings", help, insecure);
+        metrics.register();
+        metrics.register_configuration();
         metrics
     }
+}
 
-    fn register(&mut self, durations: Durations, upstream_durations: Durations) {
+impl Metrics {
+    fn register(&mut self) {
         let registry = &mut self.registry;
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of this program", build);
@@ -116,12 +111,12 @@ impl Metrics {
         registry.register(
             "request_duration_seconds",
             "Until the head of the answer is there",
-            durations,
+            self.durations.clone(),
         );
         registry.register(
             "upstream_duration_seconds",
             "The part of that which the upstream took",
-            upstream_durations,
+            self.upstream_durations.clone(),
         );
         let authentications = Family::<AuthenticationLabels, Counter>::default();
         for (result, counter) in &mut self.authentications {
@@ -136,6 +131,36 @@ impl Metrics {
         registry.register("rate_limited", "Requests that came too often from one address", limited);
         registry.register("connections", "Open connections of clients", self.connections.clone());
         registry.register("panics", "Requests that a bug ended", self.panics.clone());
+        let help = "Sessions that end when the old keys are taken out of key_files; NaN while nobody can tell";
+        registry.register("sessions_on_old_key", help, self.sessions_on_old_key.clone());
+    }
+
+    fn register_configuration(&mut self) {
+        let registry = &mut self.registry;
+        for outcome in [Reload::Done, Reload::Refused].map(Reload::as_str) {
+            drop(self.reloads.get_or_create(&ReloadLabels { outcome }));
+        }
+        let help = "Reloads of the configuration, and how they ended";
+        registry.register("config_reloads", help, self.reloads.clone());
+        let help = "Which configuration serves: 1 after the start, and one more with every reload";
+        registry.register("config_generation", help, self.generation.clone());
+        let help = "When that configuration was loaded, in seconds since 1970";
+        registry.register("config_loaded_timestamp_seconds", help, self.loaded_at.clone());
+        let help = "Settings called insecure_… that are in force";
+        registry.register("insecure_settings", help, self.insecure.clone());
+    }
+
+    /// Notes that a configuration serves from now on, and how many checks it weakens; `now` in seconds since 1970.
+    pub fn serves(&self, exceptions: usize, now: i64) {
+        self.generation.inc();
+        self.loaded_at.set(now);
+        self.insecure.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a reload.
+    pub fn reload(&self, outcome: Reload) {
+        let outcome = outcome.as_str();
+        self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
     }
 
     /// Everything, for `/metrics`.
@@ -144,23 +169,6 @@ impl Metrics {
         // A string takes whatever is written.
         let _ = text::encode(&mut text, &self.registry);
         text
-    }
-
-    /// Counts an answered request.
-    pub fn request(&self, record: &AccessRecord<'_>) {
-        let known = |(result, _): &&(&str, Counter)| Some(*result) == record.authentication;
-        if let Some((_, counter)) = self.authentications.iter().find(known) {
-            counter.inc();
-        }
-        let index = record.route.map_or(usize::MAX, |(index, _)| index);
-        let Some(route) = self.routes.get(index).or(self.routes.last()) else {
-            return;
-        };
-        route.count(record, &self.requests);
-        route.duration.observe(record.duration.as_secs_f64());
-        if let Some(upstream) = record.upstream {
-            route.upstream.observe(upstream.as_secs_f64());
-        }
     }
 
     /// Counts a call to an authorization server, and how it ended.
@@ -194,16 +202,15 @@ impl Metrics {
         OpenConnection(self.connections.clone())
     }
 
+    /// Notes how many sessions need an old key; `None` when nobody can tell.
+    pub fn sessions_on_old_key(&self, count: Option<usize>) {
+        let count = count.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        self.sessions_on_old_key.set(count.map_or(f64::NAN, f64::from));
+    }
+
     /// Counts a request that a bug ended.
     pub fn panic(&self) {
         self.panics.inc();
-    }
-}
-
-impl Default for Metrics {
-    /// For no route.
-    fn default() -> Self {
-        Self::new(&[], 0)
     }
 }
 
@@ -211,42 +218,6 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
-}
-
-impl RouteMetrics {
-    fn new(name: &str, durations: &Durations, upstream_durations: &Durations) -> Self {
-        let name: Arc<str> = name.into();
-        let labels = RouteLabels { route: name.clone() };
-        Self {
-            name,
-            requests: Default::default(),
-            duration: durations.get_or_create_owned(&labels),
-            upstream: upstream_durations.get_or_create_owned(&labels),
-        }
-    }
-
-    fn count(&self, record: &AccessRecord<'_>, requests: &Family<RequestLabels, Counter>) {
-        let last = DECISIONS.len().saturating_sub(1);
-        let decision = DECISIONS.iter().position(|&known| known == record.decision);
-        let decision = decision.unwrap_or(last);
-        let status = usize::from(record.status / 100).saturating_sub(1);
-        let status = status.min(STATUSES.len().saturating_sub(1));
-        let Some(counter) = self.requests.get(decision).and_then(|row| row.get(status)) else {
-            return;
-        };
-        let make = || {
-            requests.get_or_create_owned(&RequestLabels {
-                route: self.name.clone(),
-                decision: DECISIONS.get(decision).unwrap_or(&""),
-                status: STATUSES.get(status).unwrap_or(&""),
-            })
-        };
-        counter.get_or_init(make).inc();
-    }
-}
-
-fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
 }
 
 /// Counted as an open connection for as long as it lives.
@@ -264,6 +235,7 @@ mod tests {
     use std::{net::Ipv4Addr, time::Duration};
 
     use super::*;
+    use crate::telemetry::AccessRecord;
 
     fn answered(route: Option<(usize, &'static str)>, decision: &'static str, status: u16) -> AccessRecord<'static> {
         AccessRecord {
@@ -285,11 +257,14 @@ mod tests {
 
     #[test]
     fn everything_is_counted_under_its_name() {
-        let metrics = Metrics::new(&["wiki", "public"], 2);
-        metrics.request(&answered(Some((1, "public")), "allow", 200));
-        metrics.request(&answered(Some((1, "public")), "allow", 204));
-        metrics.request(&answered(None, "not_found", 404));
-        metrics.request(&answered(Some((0, "wiki")), "something new", 999));
+        let metrics = Arc::new(Metrics::default());
+        metrics.serves(2, 1_767_225_600);
+        let routes = metrics.routes(["wiki", "public"].into_iter());
+        routes.request(&answered(Some((1, "public")), "allow", 200));
+        routes.request(&answered(Some((1, "public")), "allow", 204));
+        routes.request(&answered(None, "not_found", 404));
+        routes.request(&answered(Some((0, "wiki")), "something new", 999));
+        metrics.reload(Reload::Refused);
         metrics.provider_call("corp", "introspection", "ok");
         metrics.token_cache("corp", "jwt", "hit").inc();
         metrics.rate_limited("login").inc();
@@ -307,27 +282,54 @@ mod tests {
             "vestibule_provider_calls_total{provider=\"corp\",call=\"introspection\",outcome=\"ok\"} 1\n",
             "vestibule_authentications_total{result=\"session\"} 4\n",
             "vestibule_insecure_settings 2\n",
+            "vestibule_config_reloads_total{outcome=\"done\"} 0\n",
+            "vestibule_config_reloads_total{outcome=\"refused\"} 1\n",
+            "vestibule_config_generation 1\n",
+            "vestibule_config_loaded_timestamp_seconds 1767225600\n",
             "vestibule_token_cache_total{provider=\"corp\",kind=\"jwt\",outcome=\"hit\"} 1\n",
             "vestibule_rate_limited_total{kind=\"login\"} 1\n",
             "vestibule_connections 1\n",
             "vestibule_panics_total 1\n",
+            "vestibule_sessions_on_old_key 0.0\n",
             concat!("vestibule_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"),
         ] {
             assert!(text.contains(line), "{text}\nlacks {line}");
         }
         assert!(text.ends_with("# EOF\n"));
+        for (count, shown) in [(Some(3), "3.0"), (None, "NaN")] {
+            metrics.sessions_on_old_key(count);
+            assert!(
+                metrics
+                    .encode()
+                    .contains(&format!("vestibule_sessions_on_old_key {shown}\n"))
+            );
+        }
         drop(connection);
         assert!(metrics.encode().contains("vestibule_connections 0\n"));
     }
 
     #[test]
     fn without_routes_requests_are_still_counted() {
-        let metrics = Metrics::default();
-        metrics.request(&answered(Some((3, "lost")), "allow", 200));
+        let metrics = Arc::new(Metrics::default());
+        metrics
+            .routes(std::iter::empty())
+            .request(&answered(Some((3, "lost")), "allow", 200));
         assert!(
             metrics
                 .encode()
                 .contains("{route=\"\",decision=\"allow\",status=\"2xx\"} 1\n")
         );
+    }
+    #[test]
+    fn a_route_goes_on_counting_in_another_place_until_it_is_gone() {
+        let metrics = Arc::new(Metrics::default());
+        let before = metrics.routes(["wiki", "public"].into_iter());
+        before.request(&answered(Some((1, "public")), "allow", 200));
+        let after = metrics.routes(["public"].into_iter());
+        after.request(&answered(Some((0, "public")), "allow", 200));
+        let line = "vestibule_requests_total{route=\"public\",decision=\"allow\",status=\"2xx\"} 2\n";
+        assert!(metrics.encode().contains(line));
+        metrics.forget("public");
+        assert!(!metrics.encode().contains("route=\"public\""));
     }
 }

@@ -4,16 +4,18 @@ mod access;
 mod line;
 mod log;
 mod metrics;
+mod routes;
 mod sink;
 mod stopwatch;
 
 pub use access::{AccessRecord, access, wants_access};
 pub use log::{LogError, LogGuard, init};
-pub use metrics::{Metrics, OpenConnection};
+pub use metrics::{Metrics, OpenConnection, Reload};
+pub use routes::RouteCounts;
 pub use stopwatch::Stopwatch;
 
 /// The `[log]` table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,vestibule::provider=debug`.

@@ -11,15 +11,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::{lifeline::Lifeline, pool::Lease};
+use super::{clean, headers, headers::Taken, lifeline::Lifeline, pool::Lease, trunk::Turn};
 
 /// The body of every response that leaves the gateway.
 #[derive(Debug)]
@@ -40,11 +41,22 @@ pub enum BodyError {
     /// The session or the token that it was opened with is over.
     #[error("whoever asked for it may not have it any more")]
     Cut,
+    /// Nobody waits for the answer any more; the source is what the upstream is told.
+    #[error("the exchange is over")]
+    Abandoned(#[source] h2::Error),
 }
 
 impl Body {
     pub fn empty() -> Self {
         Self::Full(Full::default())
+    }
+
+    /// Leaves it to somebody else to end the exchange when it has to end.
+    pub fn take_lifeline(&mut self) -> Option<Lifeline> {
+        match self {
+            Self::Full(_) => None,
+            Self::Streamed(streamed) => streamed.lifeline.take(),
+        }
     }
 }
 
@@ -88,23 +100,32 @@ impl http_body::Body for Body {
     }
 }
 
-/// A response of the upstream; when it has ended well, its connection is good for another request.
+/// What an exchange has of a connection.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// All of it; when the response has ended well, it is good for another request.
+    Whole(Lease),
+    /// One stream of it, and the upload that goes on as long as it.
+    Stream(#[expect(dead_code, reason = "both count as long as they are held")] Box<(Turn, Leash)>),
+}
+
+/// A response of the upstream.
 #[derive(Debug)]
 pub struct Streamed {
     incoming: Incoming,
-    lease: Option<Lease>,
+    hold: Option<Hold>,
     patience: Patience,
-    /// Of an answer to somebody in particular.
+    /// Absent when somebody else ends the exchange.
     lifeline: Option<Lifeline>,
 }
 
 impl Streamed {
-    pub(super) fn new(incoming: Incoming, lease: Lease, patience: Patience, lifeline: Option<Lifeline>) -> Self {
+    pub(super) fn new(incoming: Incoming, hold: Hold, patience: Patience, lifeline: Lifeline) -> Self {
         let mut streamed = Self {
             incoming,
-            lease: Some(lease),
+            hold: Some(hold),
             patience,
-            lifeline,
+            lifeline: Some(lifeline),
         };
         if http_body::Body::is_end_stream(&streamed.incoming) {
             streamed.give_back();
@@ -113,7 +134,13 @@ impl Streamed {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
-        let frame = next_data(&mut self.incoming, &mut self.patience, cx);
+        let mut frame = next_frame(&mut self.incoming, &mut self.patience, cx);
+        if is_trailers(&frame) {
+            frame = match self.hold {
+                Some(Hold::Stream(_)) => trailers_of(frame, clean_answer),
+                Some(Hold::Whole(_)) | None => Poll::Ready(None),
+            };
+        }
         if let Some(lifeline) = &mut self.lifeline
             && (frame.is_pending() || lifeline.is_noted())
             && lifeline.poll_cut(cx).is_ready()
@@ -132,16 +159,34 @@ impl Streamed {
     }
 
     fn give_back(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
+        match self.hold.take() {
+            Some(Hold::Whole(lease)) => lease.give_back(),
+            Some(Hold::Stream(_)) | None => {}
         }
     }
 }
 
-/// The next piece of data; trailers are dropped, for they could say what only headers may (I4).
-fn next_data(incoming: &mut Incoming, patience: &mut Patience, cx: &mut Context<'_>) -> Polled {
+fn is_trailers(frame: &Polled) -> bool {
+    matches!(frame, Poll::Ready(Some(Ok(frame))) if frame.is_trailers())
+}
+
+/// The trailers without what they may not say; the end where nothing is left.
+fn trailers_of(frame: Polled, clean: impl FnOnce(&mut HeaderMap)) -> Polled {
+    frame.map(|frame| {
+        let mut trailers = frame?.ok()?.into_trailers().ok()?;
+        clean(&mut trailers);
+        (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers)))
+    })
+}
+
+fn clean_answer(trailers: &mut HeaderMap) {
+    clean(trailers);
+    headers::remove_all(trailers, |name| headers::OF_A_HEAD.contains(&name));
+}
+
+/// The next piece of data, or the trailers.
+fn next_frame(incoming: &mut Incoming, patience: &mut Patience, cx: &mut Context<'_>) -> Polled {
     match http_body::Body::poll_frame(Pin::new(incoming), cx) {
-        Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
         Poll::Ready(frame) => {
             patience.renew();
             Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
@@ -212,7 +257,20 @@ pub(super) struct Upload {
     left: u64,
     patience: Patience,
     progress: Arc<Progress>,
+    /// Absent: it has a connection of its own, which has no trailers, and ends it by closing.
+    shared: Option<Box<Shared>>,
 }
+
+/// Of an upload on a connection that others share.
+#[derive(Debug)]
+struct Shared {
+    taken: Arc<Taken>,
+    leashed: oneshot::Receiver<()>,
+}
+
+/// Dropping it ends an upload: on a connection that others share, nothing else does.
+#[derive(Debug)]
+pub(super) struct Leash(#[expect(dead_code, reason = "dropping it is how it is used")] Option<oneshot::Sender<()>>);
 
 /// How far an upload has come, told to whoever waits for the response.
 #[derive(Debug, Default)]
@@ -256,8 +314,21 @@ impl RequestBody {
             left: limit,
             patience,
             progress: progress.clone(),
+            shared: None,
         };
         Ok((Self::Upload(upload), Some(progress)))
+    }
+}
+
+impl RequestBody {
+    /// Puts it on a connection that others share: it passes trailers on, but for what is taken, and it ends with its
+    /// leash.
+    pub(super) fn share(&mut self, taken: &Arc<Taken>) -> Leash {
+        let Self::Upload(upload) = self else { return Leash(None) };
+        let (leash, leashed) = oneshot::channel();
+        let taken = taken.clone();
+        upload.shared = Some(Box::new(Shared { taken, leashed }));
+        Leash(Some(leash))
     }
 }
 
@@ -289,12 +360,23 @@ impl http_body::Body for RequestBody {
 
 impl Upload {
     fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
-        let frame = next_data(&mut self.incoming, &mut self.patience, cx);
+        if self.is_let_go(cx) {
+            self.progress.end_as(UploadEnd::ClientGone);
+            return Poll::Ready(Some(Err(BodyError::Abandoned(h2::Reason::CANCEL.into()))));
+        }
+        let mut frame = next_frame(&mut self.incoming, &mut self.patience, cx);
+        if is_trailers(&frame) {
+            frame = match &self.shared {
+                Some(shared) => trailers_of(frame, |trailers| shared.taken.clean_trailers(trailers)),
+                None => Poll::Ready(None),
+            };
+        }
         self.progress.note(&frame);
         let frame = ready!(frame);
         let end = match &frame {
             None => Some(UploadEnd::Complete),
             Some(Err(_)) => Some(UploadEnd::ClientGone),
+            Some(Ok(frame)) if frame.is_trailers() => Some(UploadEnd::Complete),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 let Some(left) = self.left.checked_sub(u64::try_from(length).unwrap_or(u64::MAX)) else {
@@ -309,6 +391,13 @@ impl Upload {
             self.progress.end_as(end);
         }
         Poll::Ready(frame)
+    }
+}
+
+impl Upload {
+    fn is_let_go(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(shared) = &mut self.shared else { return false };
+        shared.leashed.is_terminated() || Pin::new(&mut shared.leashed).poll(cx).is_ready()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
 use crate::policy::Origin;
 
@@ -12,6 +12,7 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 const VIA: &str = "1.1 vestibule";
+const VIA_HTTP_2: &str = "2.0 vestibule";
 
 /// What depends on the site alone.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl Site {
 }
 
 /// Writes the whole family anew, from the socket, from trusted proxies and from the configuration (I7, I8).
-pub(super) fn write(peer: IpAddr, site: &Site, before: &[IpAddr], headers: &mut HeaderMap) {
+pub(super) fn write(peer: IpAddr, site: &Site, before: &[IpAddr], received: Version, headers: &mut HeaderMap) {
     let mut chain = String::new();
     let mut forwarded = String::with_capacity(128);
     for address in before.iter().chain([&peer]) {
@@ -70,7 +71,8 @@ pub(super) fn write(peer: IpAddr, site: &Site, before: &[IpAddr], headers: &mut 
             headers.insert(name, value);
         }
     }
-    headers.append(header::VIA, HeaderValue::from_static(VIA));
+    let via = if received == Version::HTTP_2 { VIA_HTTP_2 } else { VIA };
+    headers.append(header::VIA, HeaderValue::from_static(via));
 }
 
 /// Counts `Max-Forwards` down; `None` when it has run out and the request ends here (RFC 9110 §7.6.2).
@@ -93,5 +95,6 @@ pub(super) fn counted_down(method: &Method, headers: &mut HeaderMap) -> Option<(
 pub(super) fn hops(headers: &HeaderMap) -> usize {
     let lines = headers.get_all(header::VIA).iter();
     let hops = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
-    hops.filter(|hop| hop.trim_ascii() == VIA.as_bytes()).count()
+    let ours = [VIA.as_bytes(), VIA_HTTP_2.as_bytes()];
+    hops.filter(|hop| ours.contains(&hop.trim_ascii())).count()
 }

@@ -25,10 +25,16 @@ pub struct ScrubSettings {
 /// Takes identity, credential and forwarding headers out of requests; made once at load.
 #[derive(Debug)]
 pub struct Scrubber {
-    /// Folded names.
-    identity_headers: HashSet<Box<str>>,
+    taken: Arc<Taken>,
     own_cookies: OwnCookies,
     trusted_proxies: Vec<ipnet::IpNet>,
+}
+
+/// The names that only the gateway may say something under.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Folded.
+    identity_headers: HashSet<Box<str>>,
 }
 
 /// A request that says nothing in the gateway's name; only a scrubber makes one.
@@ -90,6 +96,21 @@ const TAKEN: &[&str] = &[
 /// Whole families of such headers, by how their folded names begin.
 const FAMILIES: &[&str] = &["proxy-", "remote-", "impersonate-", "oidc-", "cf-"];
 
+/// What concerns a whole message and is settled before its body: never in trailers.
+pub(super) const OF_A_HEAD: [&str; 11] = [
+    "accept-encoding",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "location",
+    "max-forwards",
+    "set-cookie",
+    "www-authenticate",
+];
+
 /// The same, after `x-`.
 const X_FAMILIES: &[&str] = &[
     "forwarded",
@@ -117,12 +138,10 @@ const X_FAMILIES: &[&str] = &[
 
 impl Scrubber {
     pub fn new(settings: ScrubSettings) -> Self {
+        let names = settings.identity_headers.iter();
+        let identity_headers = names.map(|name| folded(name.as_str()).into()).collect();
         Self {
-            identity_headers: settings
-                .identity_headers
-                .iter()
-                .map(|name| folded(name.as_str()).into())
-                .collect(),
+            taken: Arc::new(Taken { identity_headers }),
             own_cookies: OwnCookies(settings.cookie_name.into()),
             trusted_proxies: settings.trusted_proxies,
         }
@@ -137,6 +156,9 @@ impl Scrubber {
         let mut request = request;
         let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
+        if parts.version == Version::HTTP_2 {
+            join_cookies(&mut parts.headers);
+        }
         let authorization = authorization(&parts.headers);
         let forwarded_for = self.forwarded_for(&parts.headers, peer);
         self.clean(&mut parts.headers);
@@ -157,26 +179,11 @@ impl Scrubber {
     /// Removes what is taken, and what `Connection` nominates, before the gateway adds anything of its own (I6).
     pub fn clean(&self, headers: &mut HeaderMap) {
         remove_nominated(headers);
-        remove_all(headers, |name| self.takes(name));
+        remove_all(headers, |name| self.taken.takes(name));
     }
 
-    fn takes(&self, name: &str) -> bool {
-        // Names come in lower case; a dash is what most of the others are read as.
-        match name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        {
-            true => self.takes_folded(name),
-            false => self.takes_folded(&folded(name)),
-        }
-    }
-
-    fn takes_folded(&self, name: &str) -> bool {
-        let family = match name.strip_prefix("x-") {
-            Some(rest) => X_FAMILIES.iter().any(|family| rest.starts_with(family)),
-            None => TAKEN.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)),
-        };
-        family || self.identity_headers.contains(name)
+    pub(super) fn taken(&self) -> Arc<Taken> {
+        self.taken.clone()
     }
 
     /// From the client to the nearest trusted proxy: what stands left of the first address that nobody vouches for is
@@ -204,6 +211,32 @@ impl Scrubber {
 
     fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl Taken {
+    /// Leaves of a request's trailers what neither only the gateway may say, nor only a head (RFC 9110 §6.5.1).
+    pub(super) fn clean_trailers(&self, trailers: &mut HeaderMap) {
+        remove_all(trailers, |name| self.takes(name) || OF_A_HEAD.contains(&name));
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        // Names come in lower case; a dash is what most of the others are read as.
+        match name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
+            true => self.takes_folded(name),
+            false => self.takes_folded(&folded(name)),
+        }
+    }
+
+    fn takes_folded(&self, name: &str) -> bool {
+        let family = match name.strip_prefix("x-") {
+            Some(rest) => X_FAMILIES.iter().any(|family| rest.starts_with(family)),
+            None => TAKEN.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)),
+        };
+        family || self.identity_headers.contains(name)
     }
 }
 
@@ -275,6 +308,30 @@ fn asks_for_websocket<B>(request: &http::Request<B>) -> bool {
             .iter()
             .flat_map(|line| line.as_bytes().split(|b| *b == b','))
             .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// One line of all cookies, for HTTP/2 may bring each by itself (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<_> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if lines.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Whether it is a call of gRPC: HTTP/2, POST, and its content type, but not that of gRPC-Web.
+pub fn is_grpc(parts: &Parts) -> bool {
+    parts.version == Version::HTTP_2
+        && parts.method == Method::POST
+        && parts.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+            let rest = value.as_bytes().strip_prefix(b"application/grpc");
+            rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        })
 }
 
 fn authorization(headers: &HeaderMap) -> Authorization {
@@ -406,6 +463,44 @@ mod tests {
         );
         assert!(chain("192.0.2.1", "6.6.6.6").is_empty());
         assert_eq!(texts(chain("10.0.0.1", "6.6.6.6, unknown, 10.0.0.2")), ["10.0.0.2"]);
+    }
+
+    #[test]
+    fn trailers_say_nothing_in_the_gateways_name_and_nothing_of_a_head() {
+        let mut trailers = headers(&[
+            ("x-staff", "1"),
+            ("x_staff", "1"),
+            ("x-forwarded-user", "root"),
+            ("authorization", "Bearer x"),
+            ("cookie", "a=b"),
+            ("content-length", "3"),
+            ("checksum", "abc"),
+        ]);
+        scrubber().taken.clean_trailers(&mut trailers);
+        assert_eq!(trailers, headers(&[("checksum", "abc")]));
+    }
+
+    #[test]
+    fn cookies_that_come_one_by_one_are_joined() {
+        let mut lines = headers(&[("cookie", "a=1"), ("cookie", "vestibule=x; b=2"), ("cookie", "c=3")]);
+        join_cookies(&mut lines);
+        assert_eq!(lines, headers(&[("cookie", "a=1; vestibule=x; b=2; c=3")]));
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        let call = |version, method: Method, kind: &str| {
+            let request = http::Request::builder().version(version).method(method);
+            is_grpc(&request.header("content-type", kind).body(()).unwrap().into_parts().0)
+        };
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc;x=y"] {
+            assert!(call(Version::HTTP_2, Method::POST, kind), "{kind}");
+        }
+        for kind in ["application/grpc-web", "application/grpc-web+proto", "application/json"] {
+            assert!(!call(Version::HTTP_2, Method::POST, kind), "{kind}");
+        }
+        assert!(!call(Version::HTTP_11, Method::POST, "application/grpc"));
+        assert!(!call(Version::HTTP_2, Method::GET, "application/grpc"));
     }
 
     #[test]

@@ -3,16 +3,22 @@
 use std::{
     any::Any,
     fmt,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use http::Method;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::UpstreamError;
-use crate::time::{Alarm, Timestamp};
+use super::{UpstreamError, headers::Scrubbed, target::Target};
+use crate::{
+    identity::Identity,
+    policy::{Client, Initiator, RequestFacts},
+    time::Alarm,
+};
 
 /// Watches over exchanges that last, and cuts those whose ground is gone.
 pub trait Watch: fmt::Debug + Send + Sync {
@@ -23,13 +29,60 @@ pub trait Watch: fmt::Debug + Send + Sync {
     fn leave(&self, ground: &Ground, number: u64);
 }
 
-/// What somebody was let in for.
+/// Why an exchange was let in, kept so that it can be decided again.
 #[derive(Clone, Debug)]
-pub enum Ground {
-    /// A bearer token that is good until then.
-    Token { ends_at: Timestamp },
+pub struct Ground {
+    pub asked: Asked,
+    pub holder: Holder,
+    /// The configuration under which it was decided.
+    pub generation: u64,
+}
+
+/// Whom an exchange is for.
+#[derive(Clone, Debug)]
+pub enum Holder {
+    /// Nobody in particular.
+    Anybody,
+    /// Whoever has a bearer token; it is good until the identity expires.
+    Token(Arc<Identity>),
     /// A session; what it is, only the watch knows.
     Session(Arc<dyn Any + Send + Sync>),
+}
+
+/// A request as the decision sees it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    method: Method,
+    target: Target,
+    client: Client,
+    initiator: Initiator,
+    address: IpAddr,
+}
+
+impl Asked {
+    /// What a request asked for; `address` is where its client is.
+    pub fn of(request: &Scrubbed, client: Client, initiator: Initiator, address: IpAddr) -> Self {
+        Self {
+            method: request.parts.method.clone(),
+            target: request.target.clone(),
+            client,
+            initiator,
+            address,
+        }
+    }
+
+    pub fn facts(&self) -> RequestFacts<'_> {
+        RequestFacts {
+            method: &self.method,
+            host: self.target.host(),
+            port: self.target.port(),
+            path: self.target.path(),
+            query: self.target.query(),
+            client: self.client,
+            initiator: self.initiator,
+            address: self.address,
+        }
+    }
 }
 
 /// Ends an exchange.
@@ -40,7 +93,8 @@ pub struct Cutter(#[expect(dead_code, reason = "dropping it is how it is used")]
 #[derive(Debug)]
 pub struct Lifeline {
     watch: Arc<dyn Watch>,
-    ground: Ground,
+    /// In a box, for it goes along with the answer through many hands.
+    ground: Box<Ground>,
     noted: Option<Noted>,
 }
 
@@ -54,13 +108,13 @@ impl Lifeline {
     pub fn new(watch: Arc<dyn Watch>, ground: Ground) -> Self {
         Self {
             watch,
-            ground,
+            ground: ground.into(),
             noted: None,
         }
     }
 
     /// Whether the exchange has to end; from the first time this is asked, it counts as one that lasts.
-    pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let noted = match &mut self.noted {
             Some(noted) => noted,
             None => {
@@ -77,7 +131,7 @@ impl Lifeline {
     }
 
     /// Whether the exchange counts as one that lasts.
-    pub(super) fn is_noted(&self) -> bool {
+    pub fn is_noted(&self) -> bool {
         self.noted.is_some()
     }
 
@@ -102,7 +156,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub(super) async fn within<T>(
     alarm: &mut Alarm,
     limit: Duration,
-    lifeline: Option<&mut Lifeline>,
+    lifeline: &mut Lifeline,
     mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, UpstreamError> {
     let first = limit.min(SOON);
@@ -110,12 +164,9 @@ pub(super) async fn within<T>(
         return Ok(done);
     }
     let rest = timeout(limit.saturating_sub(first), work);
-    let done = match lifeline {
-        None => rest.await,
-        Some(lifeline) => tokio::select! {
-            done = rest => done,
-            () = lifeline.cut() => return Err(UpstreamError::Cut),
-        },
+    let done = tokio::select! {
+        done = rest => done,
+        () = lifeline.cut() => return Err(UpstreamError::Cut),
     };
     done.map_err(|_| UpstreamError::TimedOut)
 }

@@ -6,8 +6,10 @@ pub mod headers;
 pub mod lifeline;
 mod pool;
 mod settings;
+mod stream;
 pub mod target;
 mod template;
+mod trunk;
 mod upgrade;
 pub mod wire;
 
@@ -23,19 +25,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-pub use settings::{BodyLimits, Destination, Settings, Timeouts};
+pub use settings::{BodyLimits, Destination, DestinationScheme, Settings, Timeouts};
 pub use template::identity_header;
 
 use crate::{
     policy::{Origin, Permit},
     time::Alarm,
-    trust::TrustRoots,
 };
-use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed, UploadEnd};
+use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed, UploadEnd};
 use forwarded::Site;
-use headers::{OwnCookies, Scrubbed, remove_all, remove_nominated};
+use headers::{OwnCookies, Scrubbed, Scrubber, Taken, remove_all, remove_nominated};
 use lifeline::Lifeline;
 use pool::{Lease, Pool};
+use trunk::Trunk;
 
 /// Where the client stands, for `X-Forwarded-*`, `Forwarded` and `Via`.
 #[derive(Clone, Debug)]
@@ -70,42 +72,62 @@ pub enum UpstreamError {
 pub struct Upstreams {
     upstreams: Vec<Upstream>,
     own_cookies: OwnCookies,
+    taken: Arc<Taken>,
 }
 
 #[derive(Debug)]
 struct Upstream {
     settings: Settings,
     host: HeaderValue,
-    pool: Arc<Pool>,
+    line: Line,
     /// The first site that asked for it; most upstreams have no other.
     site: OnceLock<Site>,
 }
 
+/// How it is reached.
+#[derive(Clone, Debug)]
+enum Line {
+    Http1(Arc<Pool>),
+    Http2(Arc<Trunk>),
+}
+
+impl Line {
+    fn to(settings: &Settings) -> Result<Self, rustls::Error> {
+        let destination = settings.destination.clone();
+        Ok(match destination.scheme {
+            DestinationScheme::Http | DestinationScheme::Https => {
+                Self::Http1(Arc::new(Pool::new(destination, &settings.trust)?))
+            }
+            DestinationScheme::H2c => Self::Http2(Arc::new(Trunk::new(destination))),
+        })
+    }
+}
+
 impl Upstreams {
+    /// Connections to where `earlier` ones lead as well are kept.
+    ///
     /// # Errors
     /// When a TLS configuration cannot be made.
-    pub fn new(settings: Vec<Settings>, own_cookies: OwnCookies) -> Result<Self, rustls::Error> {
+    pub fn new(settings: Vec<Settings>, scrubber: &Scrubber, earlier: Option<&Self>) -> Result<Self, rustls::Error> {
         let mut upstreams: Vec<Upstream> = Vec::with_capacity(settings.len());
         for settings in settings {
-            let same = |known: &&Upstream| {
-                known.settings.destination == settings.destination
-                    && matches!(
-                        (&known.settings.trust, &settings.trust),
-                        (TrustRoots::Platform, TrustRoots::Platform)
-                    )
-            };
-            let pool = match upstreams.iter().find(same) {
-                Some(known) => known.pool.clone(),
-                None => Arc::new(Pool::new(settings.destination.clone(), &settings.trust)?),
+            let earlier = earlier.iter().flat_map(|earlier| &earlier.upstreams);
+            let line = match upstreams.iter().chain(earlier).find(|known| known.leads_to(&settings)) {
+                Some(known) => known.line.clone(),
+                None => Line::to(&settings)?,
             };
             upstreams.push(Upstream {
                 host: settings.destination.authority(),
                 settings,
-                pool,
+                line,
                 site: OnceLock::new(),
             });
         }
-        Ok(Self { upstreams, own_cookies })
+        Ok(Self {
+            upstreams,
+            own_cookies: scrubber.own_cookies(),
+            taken: scrubber.taken(),
+        })
     }
 
     /// Sends the request on, as whom the permit says. A WebSocket is spliced after the upstream's 101. What lasts ends
@@ -118,7 +140,7 @@ impl Upstreams {
         request: Scrubbed,
         permit: Permit,
         arrival: Arrival<'_>,
-        mut lifeline: Option<Lifeline>,
+        mut lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let upstream = self.upstreams.get(permit.route().index());
         let upstream = upstream.ok_or_else(|| UpstreamError::Unreachable("the route has no upstream".into()))?;
@@ -132,15 +154,26 @@ impl Upstreams {
             return Ok(Response::new(Body::empty()));
         }
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, &arrival)?;
-        let answer = upstream.exchange(request, progress.as_deref(), lifeline.as_mut());
-        let (response, lease) = answer.await?;
+        let (response, hold) = match &upstream.line {
+            Line::Http1(pool) => {
+                let answer = upstream.exchange(pool, request, progress.as_deref(), &mut lifeline);
+                let (response, lease) = answer.await?;
+                (response, Hold::Whole(lease))
+            }
+            Line::Http2(trunk) => {
+                // In a box, for most upstreams are reached in the other way and spare the room.
+                let answer = upstream.exchange_stream(trunk, &self.taken, request, progress.as_deref(), &mut lifeline);
+                let (response, stream) = Box::pin(answer).await?;
+                (response, Hold::Stream(stream))
+            }
+        };
         let mut response = match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, lifeline)?,
             _ => {
                 let patience = Patience::new(upstream.settings.timeouts.idle, deadline);
                 let (mut parts, body) = response.into_parts();
                 clean(&mut parts.headers);
-                Response::from_parts(parts, Body::Streamed(Streamed::new(body, lease, patience, lifeline)))
+                Response::from_parts(parts, Body::Streamed(Streamed::new(body, hold, patience, lifeline)))
             }
         };
         self.keep_own_cookies(response.headers_mut());
@@ -175,6 +208,11 @@ type Outgoing = (
 );
 
 impl Upstream {
+    /// Whether its connections are good for these settings too.
+    fn leads_to(&self, settings: &Settings) -> bool {
+        self.settings.destination == settings.destination && self.settings.trust == settings.trust
+    }
+
     /// The request as the upstream sees it: its own framing, the gateway's word on who and whence, and nobody else's.
     fn outgoing(&self, request: Scrubbed, permit: &Permit, arrival: &Arrival<'_>) -> Result<Outgoing, UpstreamError> {
         let Scrubbed {
@@ -184,11 +222,18 @@ impl Upstream {
             forwarded_for,
             upgrade,
         } = request;
-        let patience = Patience::new(self.settings.bodies.idle, None);
+        let idle = match headers::is_grpc(&parts) {
+            // Whoever calls may have nothing to say for long while it listens.
+            true => self.settings.timeouts.idle,
+            false => self.settings.bodies.idle,
+        };
+        let patience = Patience::new(idle, None);
         let (body, progress) =
             RequestBody::of(body, self.settings.bodies.bytes, patience).map_err(|error| match error {
                 BodyError::TooLarge => UpstreamError::BodyTooLarge,
-                BodyError::Broken(_) | BodyError::Idle | BodyError::Cut => UpstreamError::ClientGone,
+                BodyError::Broken(_) | BodyError::Idle | BodyError::Cut | BodyError::Abandoned(_) => {
+                    UpstreamError::ClientGone
+                }
             })?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
@@ -202,7 +247,7 @@ impl Upstream {
             &self.host
         };
         headers.insert(header::HOST, host.clone());
-        forwarded::write(arrival.peer, &site, &forwarded_for, &mut headers);
+        forwarded::write(arrival.peer, &site, &forwarded_for, parts.version, &mut headers);
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
         }
@@ -229,16 +274,17 @@ impl Upstream {
     /// Sends a request once; again only where nothing of it was sent, because the other side had closed (F-07).
     async fn exchange(
         &self,
+        pool: &Arc<Pool>,
         request: Request<RequestBody>,
         progress: Option<&Progress>,
-        mut lifeline: Option<&mut Lifeline>,
+        lifeline: &mut Lifeline,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let connect = self.settings.timeouts.connect;
-        let mut lease = self.pool.lease(connect).await?;
+        let mut lease = pool.lease(connect).await?;
         let mut request = request;
         loop {
             let answer = pin!(lease.sender.try_send_request(request));
-            let answer = self.in_time(&mut lease.alarm, answer, progress, lifeline.as_deref_mut());
+            let answer = self.in_time(&mut lease.alarm, answer, progress, lifeline);
             match answer.await? {
                 Ok(response) => return Ok((response, lease)),
                 Err(mut error) => {
@@ -256,7 +302,7 @@ impl Upstream {
         alarm: &mut Alarm,
         mut answer: Pin<&mut impl Future<Output = T>>,
         progress: Option<&Progress>,
-        mut lifeline: Option<&mut Lifeline>,
+        lifeline: &mut Lifeline,
     ) -> Result<T, UpstreamError> {
         if let Some(progress) = progress {
             let uploaded = pin!(async {
@@ -267,7 +313,7 @@ impl Upstream {
                 }
             });
             // The upload has limits of its own.
-            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline.as_deref_mut(), uploaded).await?;
+            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline, uploaded).await?;
             if let Some(answer) = uploaded? {
                 return Ok(answer);
             }
@@ -279,7 +325,7 @@ impl Upstream {
         &self,
         mut response: Response<Incoming>,
         client: Option<hyper::upgrade::OnUpgrade>,
-        lifeline: Option<Lifeline>,
+        lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let client = client.ok_or_else(|| UpstreamError::Nonsense("it switches protocols unasked".into()))?;
         let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");

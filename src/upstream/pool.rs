@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Destination, UpstreamError, body::RequestBody, wire::Wire};
+use super::{Destination, DestinationScheme, UpstreamError, body::RequestBody, wire::Wire};
 use crate::{time::Alarm, trust::TrustRoots};
 
 pub(super) struct Pool {
@@ -38,7 +38,7 @@ struct Idle {
     since: Instant,
 }
 
-const DRAWERS: usize = 32;
+pub(super) const DRAWERS: usize = 32;
 /// Idle connections in one drawer.
 const MAX_IDLE: usize = 64;
 /// Shorter than most servers keep an idle connection.
@@ -48,9 +48,9 @@ impl Pool {
     /// # Errors
     /// When TLS cannot be set up for this destination.
     pub(super) fn new(destination: Destination, trust: &TrustRoots) -> Result<Self, rustls::Error> {
-        let tls = match destination.tls {
-            false => None,
-            true => {
+        let tls = match destination.scheme {
+            DestinationScheme::Http | DestinationScheme::H2c => None,
+            DestinationScheme::Https => {
                 let name = ServerName::try_from(destination.host.to_string());
                 let name = name.map_err(|error| rustls::Error::General(error.to_string()))?;
                 Some((TlsConnector::from(trust.client_config()?), name))
@@ -91,12 +91,7 @@ impl Pool {
     }
 
     async fn connect(&self) -> io::Result<SendRequest<RequestBody>> {
-        let Destination { host, port, .. } = &self.destination;
-        let tcp = match host.parse::<std::net::IpAddr>() {
-            Ok(address) => TcpStream::connect((address, *port)).await?,
-            Err(_) => TcpStream::connect((&**host, *port)).await?,
-        };
-        tcp.set_nodelay(true)?;
+        let tcp = reach(&self.destination).await?;
         match &self.tls {
             None => handshake(Wire::from(tcp)).await,
             Some((connector, name)) => handshake(connector.connect(name.clone(), tcp).await?).await,
@@ -143,6 +138,15 @@ impl fmt::Debug for Pool {
     }
 }
 
+pub(super) async fn reach(Destination { host, port, .. }: &Destination) -> io::Result<TcpStream> {
+    let tcp = match host.parse::<std::net::IpAddr>() {
+        Ok(address) => TcpStream::connect((address, *port)).await?,
+        Err(_) => TcpStream::connect((&**host, *port)).await?,
+    };
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
 async fn handshake<S>(stream: S) -> io::Result<SendRequest<RequestBody>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -153,7 +157,7 @@ where
     Ok(sender)
 }
 
-fn thread_number() -> usize {
+pub(super) fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };

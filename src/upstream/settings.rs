@@ -42,10 +42,29 @@ impl Default for BodyLimits {
 /// A base URL without path: `http://10.0.0.5:8080`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
-    pub tls: bool,
+    pub scheme: DestinationScheme,
     /// A name or an address; IPv6 without brackets.
     pub host: Box<str>,
     pub port: u16,
+}
+
+/// What is spoken with an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DestinationScheme {
+    Http,
+    Https,
+    /// HTTP/2 in clear text, by prior knowledge (RFC 9113 §3.3).
+    H2c,
+}
+
+impl DestinationScheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::H2c => "h2c",
+        }
+    }
 }
 
 /// Limits of each wait for an upstream.
@@ -79,7 +98,10 @@ impl Destination {
             true => format!("[{}]", self.host),
             false => self.host.to_string(),
         };
-        let standard = if self.tls { 443 } else { 80 };
+        let standard = match self.scheme {
+            DestinationScheme::Https => 443,
+            DestinationScheme::Http | DestinationScheme::H2c => 80,
+        };
         let authority = match self.port == standard {
             true => host,
             false => format!("{host}:{}", self.port),

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use http::{
-    HeaderMap, Uri, header,
+    HeaderMap, Uri, Version, header,
     request::Parts,
     uri::{Authority, PathAndQuery},
 };
@@ -28,7 +28,7 @@ impl Target {
     /// When two programs could read any of them differently.
     pub fn read(parts: &Parts) -> Result<Self, AmbiguousTarget> {
         one_framing(&parts.headers)?;
-        let authority = authority(&parts.uri, &parts.headers)?;
+        let authority = authority(parts)?;
         Ok(Self {
             host: lower(host(authority.host())?),
             port: port(&authority)?,
@@ -73,11 +73,18 @@ fn one_framing(headers: &HeaderMap) -> Result<(), AmbiguousTarget> {
     }
 }
 
-/// The one authority that a request names: by exactly one `Host`, and by nothing that differs from it.
-fn authority(uri: &Uri, headers: &HeaderMap) -> Result<Authority, AmbiguousTarget> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err(AmbiguousTarget("it does not have exactly one Host"));
+/// The one authority that a request names: by exactly one `Host`, and by nothing that differs from it. In HTTP/2,
+/// `:authority` may stand in the place of `Host` (RFC 9113 §8.3.1, N-129).
+fn authority(parts: &Parts) -> Result<Authority, AmbiguousTarget> {
+    let uri = &parts.uri;
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host,
+        (None, _) if parts.version == Version::HTTP_2 => {
+            let authority = uri.authority().cloned();
+            return authority.ok_or(AmbiguousTarget("it names no host"));
+        }
+        _ => return Err(AmbiguousTarget("it does not have exactly one Host")),
     };
     let host = Authority::try_from(host.as_bytes()).map_err(|_| AmbiguousTarget("its Host is not a host"))?;
     match (uri.scheme(), uri.authority()) {
@@ -236,6 +243,32 @@ mod tests {
         ] {
             assert!(read("/", host).is_err(), "{host}");
         }
+    }
+
+    #[test]
+    fn n_129_an_authority_of_http_2_stands_alone_or_beside_a_host_that_is_the_same() {
+        let read = |uri: &str, hosts: &[&str], version| {
+            let mut request = Request::get(uri).version(version);
+            for host in hosts {
+                request = request.header(header::HOST, *host);
+            }
+            Target::read(&request.body(()).unwrap().into_parts().0)
+        };
+        let of = |uri: &str, hosts: &[&str]| read(uri, hosts, Version::HTTP_2);
+        assert_eq!(of("http://A:80/x", &[]).unwrap().host(), "a");
+        assert_eq!(of("http://a:80/x", &["A:80"]).unwrap().port(), Some(80));
+        assert_eq!(of("/x", &["a"]).unwrap().host(), "a");
+        for (uri, hosts) in [
+            ("http://a/", &["b"] as &[_]),
+            ("http://a/", &["a:80"]),
+            ("http://a/", &["a", "a"]),
+            ("http://u@a/", &[]),
+            ("http://u@a/", &["u@a"]),
+            ("/", &[]),
+        ] {
+            assert!(of(uri, hosts).is_err(), "{uri} {hosts:?}");
+        }
+        assert!(read("http://a/", &[], Version::HTTP_11).is_err());
     }
 
     proptest! {

@@ -20,7 +20,7 @@ use super::{Timeouts, lifeline::Lifeline};
 /// Joins the two sides until one closes, nothing moves for `idle` to twice `idle`, or `stream` is over.
 ///
 /// Cut off, the client is told by a close frame.
-pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Timeouts, mut lifeline: Option<Lifeline>) {
+pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Timeouts, mut lifeline: Lifeline) {
     let Ok(upstream) = upstream.await else { return };
     let Ok(client) = client.await else { return };
     let moved = AtomicU64::new(0);
@@ -47,18 +47,12 @@ pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Tim
             None => std::future::pending().await,
         }
     };
-    let cut = async {
-        match &mut lifeline {
-            Some(lifeline) => lifeline.cut().await,
-            None => std::future::pending().await,
-        }
-    };
     let was_cut = tokio::select! {
         // However it ends, both sides are closed by being dropped.
         _ = copy => false,
         () = idle => false,
         () = over => false,
-        () = cut => true,
+        () = lifeline.cut() => true,
     };
     if was_cut {
         drop(upstream);

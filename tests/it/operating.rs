@@ -326,3 +326,80 @@ async fn f_15_a_log_that_nobody_reads_stops_nothing() {
     };
     timeout(PATIENCE, ended).await.expect("it waits for a reader");
 }
+
+#[tokio::test]
+async fn f_12_sighup_loads_the_file_again_and_a_bad_one_is_told_line_by_line() {
+    let mut scene = Scene::start().await;
+    let mut alice = Browser::new();
+    assert_eq!(scene.log_in(&mut alice, "/").await, 200);
+    let file = scene.gateway.read("vestibule.toml");
+    let bad = file.replace("auth = [\"public\"]", "auht = [\"public\"]");
+    let place = bad.lines().position(|line| line.starts_with("auht")).unwrap() + 1;
+    scene.gateway.write("vestibule.toml", &bad);
+    scene.gateway.signal("-HUP");
+    let line: Value = serde_json::from_str(&scene.gateway.line_with("auht")).unwrap();
+    assert_eq!(
+        (&line["level"], &line["line"], &line["column"]),
+        (&"error".into(), &place.into(), &1.into())
+    );
+    scene.gateway.line_with("the configuration was not reloaded");
+
+    // What the file refers to is a part of it.
+    std::fs::rename(scene.gateway.path("secret"), scene.gateway.path("hidden")).unwrap();
+    scene.gateway.write("vestibule.toml", &file);
+    scene.gateway.signal("-HUP");
+    scene.gateway.line_with("cannot read secret");
+    scene.gateway.line_with("the configuration was not reloaded");
+    assert_eq!(client().get(scene.url("/public/")).send().await.unwrap().status(), 200);
+    let metrics = client().get(format!("http://{}/metrics", scene.gateway.admin)).send();
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("vestibule_config_reloads_total{outcome=\"refused\"} 2\n"),
+        "{metrics}"
+    );
+
+    std::fs::rename(scene.gateway.path("hidden"), scene.gateway.path("secret")).unwrap();
+    scene
+        .gateway
+        .write("vestibule.toml", &file.replace("/public\"", "/open\""));
+    scene.gateway.signal("-HUP");
+    scene.gateway.line_with("the configuration was reloaded");
+    assert_eq!(client().get(scene.url("/open/")).send().await.unwrap().status(), 200);
+    assert_eq!(client().get(scene.url("/public/")).send().await.unwrap().status(), 401);
+    assert_eq!(alice.fetch(&scene.url("/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_loaded_when_it_has_been_written() {
+    let mut scene = Scene::start().await;
+    let file = scene.gateway.read("vestibule.toml");
+    // As orchestrators do it: the file is a link to a link, and the one in between is flipped.
+    let at = |name: &str| scene.gateway.path(name);
+    for (name, path) in [("one", "/public\""), ("two", "/open\"")] {
+        std::fs::create_dir(at(name)).unwrap();
+        std::fs::write(at(name).join("vestibule.toml"), file.replace("/public\"", path)).unwrap();
+    }
+    std::os::unix::fs::symlink("one", at("data")).unwrap();
+    std::os::unix::fs::symlink("data/vestibule.toml", at("link")).unwrap();
+    std::fs::rename(at("link"), at("vestibule.toml")).unwrap();
+    std::os::unix::fs::symlink("two", at("flipped")).unwrap();
+    std::fs::rename(at("flipped"), at("data")).unwrap();
+    scene.gateway.line_with("the configuration was reloaded");
+    assert_eq!(client().get(scene.url("/open/")).send().await.unwrap().status(), 200);
+
+    // A secret counts as well, and a bad one is told of once.
+    scene.gateway.write("secret", "");
+    scene.gateway.line_with("secret holds no secret");
+    scene.gateway.line_with("the configuration was not reloaded");
+    scene.gateway.write("secret", "another");
+    scene.gateway.line_with("the configuration was reloaded");
+
+    let off = file.replace("server.workers", "server.watch = false\nserver.workers");
+    std::fs::remove_file(scene.gateway.path("vestibule.toml")).unwrap();
+    scene.gateway.write("vestibule.toml", &off);
+    scene.gateway.line_with("the configuration was reloaded");
+    scene.gateway.write("vestibule.toml", &format!("{off}\n[admim]\n"));
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let rest = scene.gateway.stop().join("\n");
+    assert!(!rest.contains("admim"), "nobody asked for it");
+}

@@ -12,6 +12,9 @@ use crate::{
     identity::ProviderId,
     policy::{Access, Admission},
     secret::random_text,
+    server::Spoken,
+    session::StoreSettings,
+    upstream::DestinationScheme,
 };
 
 const NOW: Timestamp = Timestamp::from_unix(1_800_000_000); // 2027-01-15
@@ -101,6 +104,26 @@ fn warnings(settings: &Settings) -> String {
 }
 
 #[test]
+fn http_2_is_spoken_in_clear_text_where_it_is_asked_for() {
+    let six = || Folder::new().with("client", "s3cret\n");
+    let settings = six().parse(SIX_LINES).unwrap();
+    assert_eq!(settings.server.spoken, Spoken::Http1);
+    assert_eq!(settings.upstreams[0].destination.scheme, DestinationScheme::Http);
+    let text = SIX_LINES.replace("http://127.0.0.1:3000", "h2c://[::1]:50051");
+    let settings = six().parse(&format!("server.h2c = true\n{text}")).unwrap();
+    assert_eq!(settings.server.spoken, Spoken::Either);
+    let destination = &settings.upstreams[0].destination;
+    let expected = (DestinationScheme::H2c, "::1", 50_051);
+    assert_eq!((destination.scheme, &*destination.host, destination.port), expected);
+    for wrong in ["h2c://a/b", "h2c:a", "h2://a"] {
+        assert!(
+            six().parse(&SIX_LINES.replace("http://127.0.0.1:3000", wrong)).is_err(),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
 fn six_lines_work() {
     let settings = Folder::new().with("client", "s3cret\n").parse(SIX_LINES).unwrap();
     assert_eq!(settings.server.listen, ["127.0.0.1:4180".parse().unwrap()]);
@@ -145,6 +168,25 @@ fn session_keys_come_from_files_in_their_order() {
     let problems = Folder::new().with("a", "short").with("b", "").parse(&text).unwrap_err();
     assert!(problems.iter().all(|problem| problem.message.contains("holds no s")));
     assert_eq!(problems.iter().count(), 2);
+}
+
+#[test]
+fn a_redis_beside_cookies_is_for_their_endings_and_beside_memory_for_nothing() {
+    let folder = Folder::new().with("redis.url", "redis://cache.example");
+    let kept_in = |store: &str| {
+        let redis = "redis = { url_file = \"redis.url\" }";
+        folder.parse(&format!("[session]\nstore = \"{store}\"\n{redis}\n{PROVIDER}{ROUTE}"))
+    };
+    let store = kept_in("cookie").unwrap().session.store;
+    assert!(matches!(store, StoreSettings::Cookie { shared: Some(_) }), "{store:?}");
+    let alone = read(&format!("{PROVIDER}{ROUTE}")).unwrap().session.store;
+    assert!(matches!(alone, StoreSettings::Cookie { shared: None }), "{alone:?}");
+    let problems = kept_in("memory").unwrap_err();
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.message.contains("[session.redis] means nothing"))
+    );
 }
 
 #[test]

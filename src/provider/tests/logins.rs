@@ -199,14 +199,56 @@ async fn n_050_a_refresh_that_yields_somebody_else_ends_the_session() {
         assert!(error.ends_session(), "{changes}");
     }
     assert!(refreshed(Reply::Answer(200, tokens("a", &json!({})))).await.is_ok());
-    assert!(
-        refreshed(Reply::Answer(
+}
+
+#[tokio::test]
+async fn n_034_a_refresh_that_does_not_say_how_long_lasts_as_long_as_the_file_says() {
+    let answer = |more: &Value| with(&json!({ "token_type": "Bearer", "access_token": "b" }), more);
+    for (said, seconds) in [
+        (json!({}), 60),
+        (json!({ "expires_in": 0 }), 60),
+        (json!({ "expires_in": 7 }), 7),
+    ] {
+        let login = refreshed(Reply::Answer(200, answer(&said))).await.unwrap();
+        assert_eq!(login.access_expires_at.since(after(1)).as_secs(), seconds, "{said}");
+        assert_eq!(login.access_received_at, after(1), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn n_048_userinfo_of_a_refresh_counts_when_it_is_about_the_same_person() {
+    for (userinfo, groups) in [
+        (
+            Reply::Answer(200, json!({ "sub": "ann", "groups": ["guests"] })),
+            json!(["guests"]),
+        ),
+        (Reply::Answer(200, json!({ "sub": "ann" })), json!(null)),
+        (
+            Reply::Answer(200, json!({ "sub": "eve", "groups": ["admin"] })),
+            json!(["staff"]),
+        ),
+        (Reply::Answer(200, json!({ "groups": ["admin"] })), json!(["staff"])),
+        (Reply::Unreachable, json!(["staff"])),
+    ] {
+        let answers = |userinfo: Reply| {
+            let mut userinfo = Some(userinfo);
+            well(move |path| match path {
+                "/token" => Reply::Answer(200, tokens("a", &json!({}))),
+                _ => userinfo.take().unwrap(),
+            })
+        };
+        let server = Server::new(answers(Reply::Answer(
             200,
-            json!({ "token_type": "Bearer", "access_token": "b" })
-        ))
-        .await
-        .is_ok()
-    );
+            json!({ "sub": "ann", "groups": ["staff"] }),
+        )));
+        let provider = provider(UseUserinfo::Always, &server);
+        let before = login(&provider).await.unwrap();
+        server.behaves(answers(userinfo));
+        let login = provider.refresh(&before, after(1)).await.unwrap();
+        assert_eq!(login.subject.as_str(), "ann");
+        let expected = Some(&groups).filter(|groups| !groups.is_null());
+        assert_eq!(login.claims.member("groups"), expected);
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ impl Keys {
         Self { prefix: prefix.into() }
     }
 
-    /// A hash: `v` the version, `d` the sealed session, `l` its label, `i` its indices, 32 bytes each.
+    /// A hash: `v` the version, `d` the sealed session, `l` its label, `i` its indices, 32 bytes each, `u` the millisecond
+    /// until which these lead to it.
     pub(super) fn session(&self, id: &str) -> String {
         format!("{}s:{id}", self.prefix)
     }
@@ -39,6 +40,12 @@ impl Keys {
     /// Since when sessions under an index have ended, in seconds.
     pub(super) fn ended(&self, index: &Fingerprint) -> String {
         format!("{}e:{}", self.prefix, hex(index))
+    }
+
+    /// A sorted set of endings, in the order in which they were told: index, second, and the millisecond in which it is
+    /// over.
+    pub(super) fn log(&self) -> String {
+        format!("{}endings", self.prefix)
     }
 
     /// Who refreshes a session.
@@ -94,7 +101,20 @@ pub(super) static INDEX: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Replaces a session that is at the version that was seen: 2 when done, 1 when it is at another, 0 when it is gone.
+/// Keeps a new session, whose indices were made before to last for so long.
+pub(super) static CREATE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local time = redis.call('TIME')
+          local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[6]
+          redis.call('DEL', KEYS[1])
+          redis.call('HSET', KEYS[1], 'v', ARGV[1], 'd', ARGV[2], 'l', ARGV[3], 'i', ARGV[4],
+                     'u', string.format('%.0f', ends))
+          redis.call('PEXPIRE', KEYS[1], ARGV[5])",
+    )
+});
+
+/// Replaces a session that is at the version that was seen: 2 when done, 3 when it is done and may outlive its indices,
+/// 1 when it is at another version, 0 when it is gone.
 pub(super) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local version = redis.call('HGET', KEYS[1], 'v')
@@ -102,7 +122,21 @@ pub(super) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
           if version ~= ARGV[1] then return 1 end
           redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3], 'l', ARGV[4])
           redis.call('PEXPIRE', KEYS[1], ARGV[5])
+          local time = redis.call('TIME')
+          local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[5]
+          if ends > tonumber(redis.call('HGET', KEYS[1], 'u') or 0) then return 3 end
           return 2",
+    )
+});
+
+/// Replaces the indices of a session, which were made before to last for so long: 1 when there is one.
+pub(super) static REINDEX: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+          local time = redis.call('TIME')
+          local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
+          redis.call('HSET', KEYS[1], 'i', ARGV[1], 'u', string.format('%.0f', ends))
+          return 1",
     )
 });
 
@@ -121,6 +155,45 @@ pub(super) static MARK: LazyLock<Script> = LazyLock::new(|| {
         r"local before = tonumber(redis.call('GET', KEYS[1]) or ARGV[1])
           local at = math.max(before, tonumber(ARGV[1]))
           redis.call('SET', KEYS[1], string.format('%.0f', at), 'PX', ARGV[2])",
+    )
+});
+
+/// Writes endings into the log, each at a place of its own behind all others.
+///
+/// Takes how many it holds at most, what of it is over after so many milliseconds (0: nothing), and for each ending its
+/// index, its second and its life. Ends are rounded up to ten seconds, so that replicas that know the same write the same.
+pub(super) static TELL: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local time = redis.call('TIME')
+          local now = time[1] * 1000 + math.floor(time[2] / 1000)
+          local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+          local place = math.max(now, (tonumber(last[2]) or 0) + 1)
+          local longest = 0
+          for i = 3, #ARGV, 3 do
+              local over = math.ceil((now + ARGV[i + 2]) / 10000) * 10000
+              local ending = ARGV[i] .. ' ' .. ARGV[i + 1] .. ' ' .. string.format('%.0f', over)
+              place = place + redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', place), ending)
+              longest = math.max(longest, over - now)
+          end
+          if tonumber(ARGV[2]) > 0 then
+              redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2]))
+          end
+          redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
+          if redis.call('PTTL', KEYS[1]) < longest then
+              redis.call('PEXPIRE', KEYS[1], string.format('%.0f', longest))
+          end",
+    )
+});
+
+/// Reads from a place in the log on: the time, and some endings with their places.
+///
+/// It writes, though nothing new: a server that only follows another does not answer, whose log may be an old one.
+pub(super) static READ: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
+          local time = redis.call('TIME')
+          local now = time[1] * 1000 + math.floor(time[2] / 1000)
+          return {now, redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])}",
     )
 });
 

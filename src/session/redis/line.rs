@@ -116,7 +116,8 @@ impl Line {
                 Ok(answer)
             }
             Err(failure) => {
-                if failure.lost {
+                // Whoever refuses a change answers, and can still be read from.
+                if failure.lost && !failure.undone {
                     self.breaker.failed(std::time::Instant::now(), &failure.error);
                 }
                 Err(failure.error)

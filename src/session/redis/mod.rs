@@ -5,14 +5,18 @@ mod connector;
 mod keys;
 mod line;
 mod listener;
+mod log;
+mod once;
 mod scan;
 mod settings;
+mod shared;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::RedisResult;
 pub use settings::{RedisSettings, RedisSettingsError};
+pub use shared::SharedEndings;
 use tokio::{sync::broadcast, task::AbortHandle};
 
 use self::{
@@ -20,7 +24,7 @@ use self::{
     keys::Keys,
     line::{Again, Line},
 };
-use super::store::{Answer, Ended, Listing, Record, Replaced, SessionStore, StoreError};
+use super::store::{Answer, Counts, Ended, Listing, Record, Replaced, SessionStore, StoreError};
 use crate::{secret::Fingerprint, time::Timestamp};
 
 /// A store that all replicas share; needs Redis 6 or Valkey.
@@ -39,6 +43,8 @@ const ENDINGS: usize = 1_024;
 const BATCH: isize = 500;
 /// A list is for a person who waits.
 const LIST_TIMEOUTS: u32 = 20;
+/// Nobody waits for one step of counting.
+const STEP_TIMEOUTS: u32 = 4;
 
 impl RedisStore {
     /// A store that connects when it is first needed, so that a gateway can start before its Redis.
@@ -74,26 +80,11 @@ impl SessionStore for RedisStore {
             let record = record.clone();
             async move {
                 // Found before it is there: a session that could not be found could not be ended.
-                index(keys, id, indices.iter().copied(), life, &mut link).await?;
-                let session = keys.session(id);
-                let indices: Vec<u8> = indices.iter().flat_map(Fingerprint::as_bytes).copied().collect();
-                let mut steps = redis::pipe();
-                steps.atomic().cmd("DEL").arg(&session).ignore();
-                steps
-                    .cmd("HSET")
-                    .arg(&session)
-                    .arg("v")
-                    .arg(record.version)
-                    .arg("i")
-                    .arg(indices);
-                steps
-                    .arg("d")
-                    .arg(&*record.sealed)
-                    .arg("l")
-                    .arg(&*record.label)
-                    .ignore();
-                steps.cmd("PEXPIRE").arg(&session).arg(millis(life)).ignore();
-                steps.query_async(&mut link).await
+                let findable = index(keys, id, indices.iter().copied(), life, &mut link).await?;
+                let mut script = keys::CREATE.key(keys.session(id));
+                script.arg(record.version).arg(&*record.sealed).arg(&*record.label);
+                script.arg(together(indices)).arg(millis(life)).arg(millis(findable));
+                script.invoke_async(&mut link).await
             }
         }))
     }
@@ -112,23 +103,33 @@ impl SessionStore for RedisStore {
         Box::pin(self.line.ask(Again::IfUndone, move |mut link| {
             let record = record.clone();
             async move {
-                let session = keys.session(id);
-                let mut command = redis::cmd("HGET");
-                let known: Option<Vec<u8>> = command.arg(&session).arg("i").query_async(&mut link).await?;
-                let Some(indices) = known else {
-                    return Ok(Replaced::Gone);
-                };
-                // It is found as long as it lives, which may now be longer.
-                index(keys, id, fingerprints(&indices), life, &mut link).await?;
-                let mut script = keys::REPLACE.key(&session);
+                let mut script = keys::REPLACE.key(keys.session(id));
                 script.arg(seen).arg(record.version).arg(&*record.sealed);
                 script.arg(&*record.label).arg(millis(life));
-                Ok(match script.invoke_async(&mut link).await? {
-                    0 => Replaced::Gone,
-                    1 => Replaced::Changed,
-                    _ => Replaced::Done,
-                })
+                match script.invoke_async(&mut link).await? {
+                    0 => return Ok(Replaced::Gone),
+                    1 => return Ok(Replaced::Changed),
+                    2 => return Ok(Replaced::Done),
+                    _ => {}
+                }
+                let mut command = redis::cmd("HGET");
+                let known: Option<Vec<u8>> = command.arg(keys.session(id)).arg("i").query_async(&mut link).await?;
+                if let Some(indices) = known {
+                    reindex(keys, id, &indices, life, &mut link).await?;
+                }
+                Ok(Replaced::Done)
             }
+        }))
+    }
+
+    fn index<'a>(&'a self, id: &'a str, indices: &'a [Fingerprint], life: Duration) -> Answer<'a, bool> {
+        Box::pin(self.line.ask(Again::Always, move |mut link| async move {
+            let mut command = redis::cmd("EXISTS");
+            let is_there: bool = command.arg(self.keys.session(id)).query_async(&mut link).await?;
+            if !is_there {
+                return Ok(false);
+            }
+            reindex(&self.keys, id, &together(indices), life, &mut link).await
         }))
     }
 
@@ -183,6 +184,11 @@ impl SessionStore for RedisStore {
         })
     }
 
+    /// Only Redis knows.
+    fn none_ended(&self, _: &[Fingerprint]) -> bool {
+        false
+    }
+
     fn list(&self, limit: usize) -> Answer<'_, Listing> {
         let patience = self.timeout.saturating_mul(LIST_TIMEOUTS);
         Box::pin(self.line.ask_patiently(patience, Again::Always, move |link| {
@@ -190,9 +196,19 @@ impl SessionStore for RedisStore {
         }))
     }
 
+    fn count<'a>(&'a self, is_counted: Counts<'a>) -> Answer<'a, Option<usize>> {
+        let step = self.timeout.saturating_mul(STEP_TIMEOUTS);
+        Box::pin(async move {
+            let patience = self.timeout.saturating_mul(LIST_TIMEOUTS);
+            let nodes = |link| scan::nodes(self.line.connector(), link);
+            let nodes = self.line.ask_patiently(patience, Again::Always, nodes).await?;
+            scan::count(&self.keys, nodes, step, is_counted).await
+        })
+    }
+
     fn lock<'a>(&'a self, id: &'a str, holder: &'a str, life: Duration) -> Answer<'a, bool> {
         let key = self.keys.lock(id);
-        Box::pin(async move { self.set_new(&key, holder, life).await })
+        Box::pin(async move { once::set_new(&self.line, &key, holder, life).await })
     }
 
     fn unlock<'a>(&'a self, id: &'a str, holder: &'a str) -> Answer<'a, ()> {
@@ -204,14 +220,12 @@ impl SessionStore for RedisStore {
 
     fn first_use<'a>(&'a self, what: &'a Fingerprint, life: Duration) -> Answer<'a, bool> {
         let key = self.keys.used(what);
-        Box::pin(async move { self.set_new(&key, "", life).await })
+        Box::pin(async move { once::set_new(&self.line, &key, "", life).await })
     }
 
     fn is_used<'a>(&'a self, what: &'a Fingerprint) -> Answer<'a, bool> {
-        Box::pin(self.line.ask(Again::Always, move |mut link| async move {
-            let mut command = redis::cmd("EXISTS");
-            command.arg(self.keys.used(what)).query_async(&mut link).await
-        }))
+        let key = self.keys.used(what);
+        Box::pin(async move { once::is_set(&self.line, &key).await })
     }
 
     fn endings(&self) -> broadcast::Receiver<Ended> {
@@ -220,17 +234,6 @@ impl SessionStore for RedisStore {
 }
 
 impl RedisStore {
-    /// Sets what is not yet set.
-    async fn set_new(&self, key: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        let set = |mut link| async move {
-            let mut command = redis::cmd("SET");
-            command.arg(key).arg(value).arg("NX").arg("PX").arg(millis(life));
-            let set: Option<String> = command.query_async(&mut link).await?;
-            Ok(set.is_some())
-        };
-        self.line.ask(Again::IfUndone, set).await
-    }
-
     /// Takes a session out, and out of its indices.
     async fn take(&self, id: &str, mut link: Link) -> RedisResult<bool> {
         let session = self.keys.session(id);
@@ -279,19 +282,31 @@ impl RedisStore {
     }
 }
 
-/// Makes a session findable for so long at least.
+/// Indices are made to last for so many lives of a session, which is given another one again and again: a script for
+/// each of them at each time would be many.
+const LIVES: u32 = 16;
+
+/// Makes a session findable for longer than it lives as it is; says how long.
 async fn index(
     keys: &Keys,
     id: &str,
     indices: impl Iterator<Item = Fingerprint>,
     life: Duration,
     link: &mut Link,
-) -> RedisResult<()> {
+) -> RedisResult<Duration> {
+    let findable = life.saturating_mul(LIVES);
     for index in indices {
         let mut script = keys::INDEX.key(keys.index(&index));
-        script.arg(id).arg(millis(life)).invoke_async::<()>(link).await?;
+        script.arg(id).arg(millis(findable)).invoke_async::<()>(link).await?;
     }
-    Ok(())
+    Ok(findable)
+}
+
+/// The same for a session that is there, and notes it there; says whether it still was.
+async fn reindex(keys: &Keys, id: &str, indices: &[u8], life: Duration, link: &mut Link) -> RedisResult<bool> {
+    let findable = index(keys, id, fingerprints(indices), life, link).await?;
+    let mut script = keys::REINDEX.key(keys.session(id));
+    script.arg(indices).arg(millis(findable)).invoke_async(link).await
 }
 
 /// Nothing, when there is no session or somebody else wrote something that is none.
@@ -301,6 +316,10 @@ fn record([version, sealed, label]: [Option<Bytes>; 3]) -> Option<Record> {
         sealed: sealed?,
         label: label?,
     })
+}
+
+fn together(indices: &[Fingerprint]) -> Vec<u8> {
+    indices.iter().flat_map(Fingerprint::as_bytes).copied().collect()
 }
 
 fn fingerprints(indices: &[u8]) -> impl Iterator<Item = Fingerprint> {

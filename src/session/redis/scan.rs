@@ -1,16 +1,17 @@
 //! Goes through the sessions of a server, or of every master of a cluster.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
 use redis::{RedisResult, Value};
+use tokio::time::timeout;
 
 use super::{
     connector::{Connector, Link},
     keys::Keys,
     settings::Host,
 };
-use crate::session::store::Listing;
+use crate::session::store::{Counts, Listing, StoreError};
 
 type Labelled = Vec<(Box<str>, Bytes)>;
 
@@ -21,15 +22,6 @@ const MAX_STEPS: usize = 2_000;
 
 /// At most `limit` sessions and their labels.
 pub(super) async fn list(connector: &Connector, keys: &Keys, limit: usize, link: Link) -> RedisResult<Listing> {
-    let mut links = Vec::new();
-    match &link {
-        Link::Server(_) => links.push(link),
-        Link::Cluster(_) => {
-            for node in masters(link.clone()).await? {
-                links.push(connector.open_node(&node).await?);
-            }
-        }
-    }
     let mut search = Search {
         keys,
         limit,
@@ -37,7 +29,7 @@ pub(super) async fn list(connector: &Connector, keys: &Keys, limit: usize, link:
         found: Vec::new(),
     };
     let mut complete = true;
-    for mut node in links {
+    for mut node in nodes(connector, link).await? {
         complete &= search.through(&mut node).await?;
     }
     Ok(Listing {
@@ -60,10 +52,7 @@ impl Search<'_> {
     async fn through(&mut self, node: &mut Link) -> RedisResult<bool> {
         let mut cursor = 0_u64;
         for _ in 0..MAX_STEPS {
-            let mut command = redis::cmd("SCAN");
-            command.arg(cursor).arg("MATCH").arg(self.keys.all_sessions());
-            command.arg("COUNT").arg(STEP);
-            let (next, names): (u64, Vec<String>) = command.query_async(node).await?;
+            let (next, names) = step(self.keys, cursor, node).await?;
             let ids = names.iter().filter_map(|name| self.keys.id_of(name)).map(Box::from);
             let new: Vec<Box<str>> = ids.filter(|id| self.seen.insert(Box::clone(id))).collect();
             let labelled = labels(self.keys, new, node).await?;
@@ -94,6 +83,67 @@ async fn labels(keys: &Keys, ids: Vec<Box<str>>, node: &mut Link) -> RedisResult
     Ok(labelled
         .filter_map(|(id, label)| Some((id, label.ok().flatten()?)))
         .collect())
+}
+
+/// The server, or a connection to every master of a cluster.
+pub(super) async fn nodes(connector: &Connector, link: Link) -> RedisResult<Vec<Link>> {
+    if let Link::Server(_) = link {
+        return Ok(vec![link]);
+    }
+    let mut nodes = Vec::new();
+    for node in masters(link).await? {
+        nodes.push(connector.open_node(&node).await?);
+    }
+    Ok(nodes)
+}
+
+/// How many sessions have a label that is counted; `None` when there is more than can be looked at.
+///
+/// Each step may take so long, and is no request of anybody: when it takes too long, the connection stays.
+pub(super) async fn count(
+    keys: &Keys,
+    nodes: Vec<Link>,
+    step: Duration,
+    is_counted: Counts<'_>,
+) -> Result<Option<usize>, StoreError> {
+    let mut counted = HashSet::new();
+    for mut node in nodes {
+        let mut cursor = 0;
+        for number in 1.. {
+            let (next, found) = match timeout(step, labelled(keys, cursor, &mut node)).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(error)) => return Err(StoreError::Unavailable(error.to_string())),
+                Err(_) => return Err(StoreError::TimedOut),
+            };
+            let found = found.into_iter().filter(|(_, label)| is_counted(label));
+            counted.extend(found.map(|(name, _)| name));
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+            if number >= MAX_STEPS || counted.len() > MAX_COUNTED {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(counted.len()))
+}
+
+/// A step may bring a name a second time, so that names are kept; so many at most.
+const MAX_COUNTED: usize = 100_000;
+
+/// One step: the names of some sessions, with their labels.
+async fn labelled(keys: &Keys, cursor: u64, node: &mut Link) -> RedisResult<(u64, Labelled)> {
+    let (next, names) = step(keys, cursor, node).await?;
+    let ids = names.iter().filter_map(|name| keys.id_of(name)).map(Box::from);
+    Ok((next, labels(keys, ids.collect(), node).await?))
+}
+
+/// The names of some sessions, and where to go on; nowhere at 0.
+async fn step(keys: &Keys, cursor: u64, node: &mut Link) -> RedisResult<(u64, Vec<String>)> {
+    let mut command = redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(keys.all_sessions());
+    command.arg("COUNT").arg(STEP).query_async(node).await
 }
 
 /// The nodes that have slots: each entry has a first and a last slot, the master, and its replicas.

@@ -17,7 +17,7 @@ use crate::{secret::Secret, trust::TrustRoots};
 ///
 /// With `rediss` in place of `redis` every connection is TLS. Whoever logs in to the Sentinels themselves adds
 /// `?sentinel_user=…&sentinel_password=…`. Names and passwords are percent-encoded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RedisSettings {
     pub(super) topology: Topology,
     pub(super) hosts: Vec<Host>,
@@ -31,7 +31,7 @@ pub struct RedisSettings {
     pub timeout: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Topology {
     Single,
     Sentinel { master: Box<str>, login: Credentials },
@@ -42,6 +42,17 @@ pub(super) enum Topology {
 pub(super) struct Credentials {
     pub(super) user: Option<String>,
     pub(super) password: Option<Secret>,
+}
+
+/// Secrets have no `==` of their own; here it tells whether anything changed at a reload.
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        let same_password = match (&self.password, &other.password) {
+            (Some(one), Some(other)) => one.matches(other.expose()),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_password && self.user == other.user
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,8 +15,11 @@ use tokio::{
     net::TcpStream,
 };
 use vestibule::{
-    cli::run,
-    config::{self, Surroundings},
+    cli::{
+        reload::{ReloadError, Reloader},
+        run,
+    },
+    config::{self, Problems, Settings, Surroundings},
     demo::authorization_server::{AccessTokenKind, AuthorizationServer, Client, User},
     secret::Secret,
     server::Running,
@@ -35,13 +38,16 @@ pub struct House {
     pub clock: Arc<ManualClock>,
     pub provider: AuthorizationServer,
     pub upstream: EchoUpstream,
+    /// What its file says.
+    pub file: String,
     gateway: Running,
+    reloader: Mutex<Reloader>,
 }
 
 /// 2026-01-01; every house lives then.
 pub const OPENING: Timestamp = Timestamp::from_unix(1_767_225_600);
 
-const AUDIENCE: &str = "https://wiki.example.com";
+pub const AUDIENCE: &str = "https://wiki.example.com";
 
 impl House {
     pub async fn open() -> Self {
@@ -56,23 +62,30 @@ impl House {
 
     /// With more in the file, which is told the gateway's own address.
     pub async fn open_with(more: impl Fn(SocketAddr) -> String) -> Self {
+        Self::open_serving("", more).await
+    }
+
+    /// With HTTP/2 in clear text besides.
+    pub async fn open_with_h2c(more: impl Fn(SocketAddr) -> String) -> Self {
+        Self::open_serving("server.h2c = true\n", more).await
+    }
+
+    /// With these lines of `[server]`, each with its whole name.
+    pub async fn open_serving(server: &str, more: impl Fn(SocketAddr) -> String) -> Self {
         let clock = Arc::new(ManualClock::starting_at(OPENING));
         let provider = provider(clock.clone()).await;
         let upstream = EchoUpstream::start().await;
-        let (address, gateway) = loop {
+        let (address, file, gateway, reloader) = loop {
             let port = free_port();
             let mut text = file(port, provider.issuer(), upstream.address);
+            text.insert_str(0, server);
             text.push_str(&more(([127, 0, 0, 1], port).into()));
             if !text.contains("[admin]") {
                 text.push_str("\n[admin]\nlisten = \"127.0.0.1:0\"\n");
             }
-            let surroundings = Surroundings {
-                directory: Path::new(""),
-                variable: |_| None,
-            };
-            let settings = config::parse(&text, "house.toml", surroundings, clock.now()).unwrap();
+            let settings = settings(&text, &clock).unwrap();
             match run::open(settings, clock.clone()) {
-                Ok(gateway) => break (gateway.addresses()[0], gateway),
+                Ok((gateway, reloader)) => break (gateway.addresses()[0], text, gateway, reloader),
                 // Somebody else was given the port in between.
                 Err(run::StartError::Bind { .. }) => {}
                 Err(error) => panic!("{error}"),
@@ -86,8 +99,19 @@ impl House {
             clock,
             provider,
             upstream,
+            file,
             gateway,
+            reloader: Mutex::new(reloader),
         }
+    }
+
+    /// Gives it another file.
+    ///
+    /// # Errors
+    /// When it goes on by the file that it had.
+    pub fn reload(&self, file: &str) -> Result<(), ReloadError> {
+        let settings = settings(file, &self.clock);
+        self.reloader.lock().unwrap().take(settings)
     }
 
     pub async fn open_without_provider() -> Self {
@@ -95,6 +119,11 @@ impl House {
         house.provider.stop().await;
         house.clock.advance(Duration::from_secs(1));
         house
+    }
+
+    /// Ends the gateway as an operator does.
+    pub async fn stop(self) {
+        self.gateway.stop().await;
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -295,6 +324,14 @@ impl House {
         let response = client().get(format!("http://{address}{path}")).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
+}
+
+fn settings(file: &str, clock: &ManualClock) -> Result<Settings, Problems> {
+    let surroundings = Surroundings {
+        directory: Path::new(""),
+        variable: |_| None,
+    };
+    config::parse(file, "house.toml", surroundings, clock.now())
 }
 
 /// One request on a connection of its own; `None` when its client hung up first.

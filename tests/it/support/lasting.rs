@@ -61,7 +61,13 @@ pub struct Lasting(TcpStream);
 impl Lasting {
     /// An event stream whose first event has come.
     pub async fn events(address: SocketAddr, path: &str, credential: &str) -> Self {
-        let mut stream = ask(address, path, credential, "Accept: text/event-stream\r\n").await;
+        Self::events_of(address, address, path, credential).await
+    }
+
+    /// One of a host that another address stands for.
+    pub async fn events_of(address: SocketAddr, host: SocketAddr, path: &str, credential: &str) -> Self {
+        let headers = "Accept: text/event-stream\r\n";
+        let mut stream = ask(address, host, path, credential, headers).await;
         let head = timeout(PATIENCE, head(&mut stream)).await.unwrap();
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         let mut event = [0; EVENT.len()];
@@ -72,7 +78,7 @@ impl Lasting {
 
     /// A WebSocket over which a word has been said.
     pub async fn websocket(address: SocketAddr, path: &str, credential: &str) -> Self {
-        let mut stream = ask(address, path, credential, HANDSHAKE).await;
+        let mut stream = ask(address, address, path, credential, HANDSHAKE).await;
         let head = timeout(PATIENCE, head(&mut stream)).await.unwrap();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         stream.write_all(b"hi").await.unwrap();
@@ -103,9 +109,9 @@ impl Lasting {
     }
 }
 
-async fn ask(address: SocketAddr, path: &str, credential: &str, headers: &str) -> TcpStream {
+async fn ask(address: SocketAddr, host: SocketAddr, path: &str, credential: &str, headers: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{credential}{headers}\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{credential}{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     stream
 }

@@ -3,11 +3,15 @@
 pub mod browser;
 pub mod chromium;
 pub mod demo;
+pub mod fleet;
+pub mod grpc;
+pub mod h2c;
 pub mod house;
 pub mod lasting;
 pub mod process;
 pub mod programs;
 pub mod redis;
+pub mod redis_groups;
 pub mod relay;
 pub mod upstream;
 pub mod wire;

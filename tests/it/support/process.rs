@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -14,7 +15,7 @@ pub struct Process {
     /// Read at the start and at the end, and by nobody in between.
     log: BufReader<ChildStdout>,
     first: Vec<String>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Process {
@@ -53,7 +54,7 @@ impl Process {
             admin,
             log,
             first,
-            _directory: directory,
+            directory,
         }
     }
 
@@ -67,6 +68,20 @@ impl Process {
             .status()
             .unwrap();
         assert!(sent.success());
+    }
+
+    /// What stands in a file beside the configuration.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a file there, in place of what was in it.
+    pub fn write(&self, name: &str, content: &str) {
+        fs::write(self.path(name), content).unwrap();
     }
 
     /// Waits for a line that says this.

@@ -19,6 +19,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 pub struct EchoUpstream {
     pub address: SocketAddr,
     requests: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
     last: Arc<Mutex<Value>>,
     task: JoinHandle<()>,
 }
@@ -32,10 +33,12 @@ impl EchoUpstream {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, last) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Value::Null)));
-        let task = tokio::spawn(serve(listener, requests.clone(), last.clone()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let task = tokio::spawn(serve(listener, requests.clone(), connections.clone(), last.clone()));
         Self {
             address,
             requests,
+            connections,
             last,
             task,
         }
@@ -43,6 +46,11 @@ impl EchoUpstream {
 
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// How many were opened so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Closes the socket and every connection.
@@ -63,12 +71,13 @@ impl Drop for EchoUpstream {
     }
 }
 
-async fn serve(listener: TcpListener, requests: Arc<AtomicUsize>, last: Arc<Mutex<Value>>) {
+async fn serve(listener: TcpListener, requests: Arc<AtomicUsize>, opened: Arc<AtomicUsize>, last: Arc<Mutex<Value>>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
+        opened.fetch_add(1, Ordering::SeqCst);
         let (requests, last) = (requests.clone(), last.clone());
         connections.spawn(async move {
             let echo = service_fn(|request| echo(request, &requests, &last));

@@ -1,0 +1,213 @@
+//! Connections to one destination that many exchanges share (RFC 9113 §5).
+//!
+//! Like those of the pool, they belong to the thread that opened them: each thread has a few of its own, and mostly one.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    Destination, UpstreamError,
+    body::RequestBody,
+    pool::{DRAWERS, reach, thread_number},
+    wire::Wire,
+};
+
+/// All connections to a destination.
+#[derive(Debug)]
+pub(super) struct Trunk {
+    destination: Destination,
+    drawers: [Drawer; DRAWERS],
+}
+
+#[derive(Debug, Default)]
+struct Drawer {
+    cables: Mutex<Vec<Cable>>,
+    /// Held by whoever opens one, so that the others wait for that one and do not open as many.
+    opening: tokio::sync::Mutex<()>,
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+struct Cable {
+    sender: SendRequest<RequestBody>,
+    streams: Arc<AtomicUsize>,
+    /// As many as the other side takes.
+    most: Arc<AtomicUsize>,
+}
+
+/// Connections in one drawer.
+const MAX_CABLES: usize = 8;
+/// What counts until the other side has said how many streams it takes, and at most.
+const STREAMS: usize = 100;
+/// What the other side may send of one answer before somebody has read it, and of all together.
+const STREAM_WINDOW: u32 = 256 * 1_024;
+const CONNECTION_WINDOW: u32 = 1_024 * 1_024;
+/// The largest head of an answer.
+const HEADER_LIST: u32 = 64 * 1_024;
+/// What is kept of a request that the other side has no room for.
+const SEND_BUFFER: usize = 64 * 1_024;
+/// How often the other side is asked whether it lives while a stream is open: servers of gRPC take it for an attack
+/// when it is more often than every five minutes. The kernel notices sooner when nobody is there.
+const PING: Duration = Duration::from_secs(5 * 60 + 10);
+const PONG: Duration = Duration::from_secs(20);
+/// When the kernel asks on a silent connection, and how long it waits for acknowledgements.
+const SILENCE: Duration = Duration::from_secs(20);
+/// Between two such questions.
+const BETWEEN: Duration = Duration::from_secs(5);
+
+impl Trunk {
+    pub(super) fn new(destination: Destination) -> Self {
+        Self {
+            destination,
+            drawers: std::array::from_fn(|_| Drawer::default()),
+        }
+    }
+
+    /// A stream of one of this thread's connections, or of a new one.
+    pub(super) async fn turn(&self, connect: Duration) -> Result<Turn, UpstreamError> {
+        match self.drawer().turn() {
+            Some(turn) => Ok(turn),
+            None => in_time(connect, Box::pin(self.next())).await,
+        }
+    }
+
+    /// A stream of a new connection.
+    pub(super) async fn open(&self, connect: Duration) -> Result<Turn, UpstreamError> {
+        in_time(connect, Box::pin(self.connect())).await
+    }
+
+    async fn next(&self) -> io::Result<Turn> {
+        let drawer = self.drawer();
+        let _opening = drawer.opening.lock().await;
+        match drawer.turn() {
+            Some(turn) => Ok(turn),
+            None => self.connect().await,
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Turn> {
+        let stream = reach(&self.destination).await?;
+        watch_for_silence(&stream)?;
+        let cable = Cable::over(stream).await?;
+        let turn = cable.turn();
+        self.drawer().keep(cable);
+        Ok(turn)
+    }
+
+    fn drawer(&self) -> &Drawer {
+        let index = thread_number() % DRAWERS;
+        self.drawers.get(index).unwrap_or(&self.drawers[0])
+    }
+}
+
+async fn in_time<T>(limit: Duration, work: Pin<Box<impl Future<Output = io::Result<T>>>>) -> Result<T, UpstreamError> {
+    let done = timeout(limit, work).await.map_err(|_| UpstreamError::TimedOut)?;
+    done.map_err(|error| UpstreamError::Unreachable(error.to_string()))
+}
+
+fn watch_for_silence(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let asked = TcpKeepalive::new().with_time(SILENCE).with_interval(BETWEEN);
+    socket.set_tcp_keepalive(&asked)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    Ok(())
+}
+
+impl Drawer {
+    /// Of the first connection that has room; where all are full and no more may be, of the one with the fewest.
+    fn turn(&self) -> Option<Turn> {
+        let mut cables = self.cables();
+        cables.retain(|cable| !cable.sender.is_closed());
+        let roomy = cables.iter().find(|cable| cable.has_room());
+        let emptiest = || cables.iter().min_by_key(|cable| cable.streams.load(Ordering::Relaxed));
+        let cable = match roomy {
+            None if cables.len() >= MAX_CABLES => emptiest(),
+            roomy => roomy,
+        };
+        cable.map(Cable::turn)
+    }
+
+    fn keep(&self, cable: Cable) {
+        let mut cables = self.cables();
+        if cables.len() < MAX_CABLES {
+            cables.push(cable);
+        }
+    }
+
+    fn cables(&self) -> MutexGuard<'_, Vec<Cable>> {
+        self.cables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cable {
+    async fn over(stream: TcpStream) -> io::Result<Self> {
+        let handshake = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_max_send_streams(STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEADER_LIST)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PONG)
+            .keep_alive_while_idle(false)
+            .handshake(TokioIo::new(Wire::from(stream)));
+        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
+        let most = Arc::new(AtomicUsize::new(STREAMS));
+        let told = most.clone();
+        tokio::spawn(async move {
+            let mut connection = pin!(connection);
+            // How the connection ends is told to whoever waits for an answer on it.
+            let _ = poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                told.store(connection.current_max_send_streams().min(STREAMS), Ordering::Relaxed);
+                ended
+            })
+            .await;
+        });
+        Ok(Self {
+            sender,
+            streams: Arc::default(),
+            most,
+        })
+    }
+
+    fn has_room(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) < self.most.load(Ordering::Relaxed)
+    }
+
+    fn turn(&self) -> Turn {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        Turn {
+            sender: self.sender.clone(),
+            streams: self.streams.clone(),
+        }
+    }
+}
+
+/// One exchange's share of a connection, until its answer has ended.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) sender: SendRequest<RequestBody>,
+    streams: Arc<AtomicUsize>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -219,12 +219,25 @@ async fn with_sessions_in_cookies_the_command_says_why_there_are_none_and_what_t
         );
     }
     assert_eq!(alice.fetch(&house.url("/")).await.status, 200);
-    let said = says(&house, &file, &["revoke", "--provider", "corp", "--subject", "alice"]).await;
-    assert!(
-        said.worked && said.error.contains("nobody can count them"),
-        "{}",
-        said.error
-    );
+    all_of_alice_end(&house, &file, "at this gateway and until it starts anew").await;
+    assert_eq!(alice.fetch(&house.url("/")).await.status, 401);
+}
+
+/// Whose sessions are in cookies is told where they have ended, and no number.
+async fn all_of_alice_end(house: &House, file: &tempfile::NamedTempFile, where_and_how_long: &str) {
+    let said = says(house, file, &["revoke", "--provider", "corp", "--subject", "alice"]).await;
+    assert!(said.worked && said.output.is_empty(), "{}", said.output);
+    for words in ["nobody can count them", where_and_how_long] {
+        assert!(said.error.contains(words), "{}", said.error);
+    }
+}
+
+#[tokio::test]
+async fn sessions_in_cookies_end_at_every_gateway_that_shares_endings_and_the_command_says_so() {
+    let Some(redis) = InRedis::start() else { return };
+    let (house, file) = house_keeping(&redis.keys.replace("\"redis\"", "\"cookie\"")).await;
+    let mut alice = logged_in(&house, "alice").await;
+    all_of_alice_end(&house, &file, "at every gateway").await;
     assert_eq!(alice.fetch(&house.url("/")).await.status, 401);
 }
 

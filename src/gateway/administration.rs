@@ -290,7 +290,10 @@ fn nonsense(why: &'static str) -> Refusal {
 fn refused(refusal: &Refusal) -> Response<Body> {
     match refusal {
         Refusal::Closed => refusal_of(StatusCode::FORBIDDEN, "write `token_file` in [admin] to be let in here"),
-        Refusal::Stranger => refusal_of(StatusCode::UNAUTHORIZED, "send the token of [admin] as a bearer token"),
+        Refusal::Stranger => refusal_of(
+            StatusCode::UNAUTHORIZED,
+            "send the token in the file that `token_file` in [admin] names, as a bearer token",
+        ),
         Refusal::TooMany(TooMany { retry_after }) => {
             let seconds = retry_after.as_secs();
             let mut response = refusal_of(
@@ -310,7 +313,7 @@ fn refused(refusal: &Refusal) -> Response<Body> {
             tracing::warn!(%error, "the sessions cannot be administered");
             refusal_of(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the store does not answer; some sessions may have ended: try again soon",
+                "the store does not answer; what was to end may have ended in part: try again soon",
             )
         }
     }

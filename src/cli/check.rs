@@ -223,7 +223,7 @@ fn told(route: &Route, upstream: &upstream::Settings) -> String {
     }
 }
 
-/// The redirect URIs, by provider.
+/// What a provider has to know of us: where people come back to after a login and after a logout, and where it tells of its own.
 fn registrations(settings: &Settings) -> String {
     let mut text = String::new();
     for provider in &settings.providers {
@@ -232,22 +232,37 @@ fn registrations(settings: &Settings) -> String {
             Access::Public => false,
             Access::Protected(admission) => uses(admission),
         });
-        let mut uris: Vec<String> = routes
+        let mut places: Vec<String> = routes
             .flat_map(|route| &route.urls)
-            .map(|url| format!("{}{}/callback", origin(url), settings.gateway.auth_prefix))
+            .map(|url| format!("{}{}", origin(url), settings.gateway.auth_prefix))
             .collect();
-        uris.sort();
-        uris.dedup();
-        if !uris.is_empty() {
-            let _ = writeln!(
-                text,
-                "\nRedirect URIs to register at {}:\n  {}",
-                provider.issuer,
-                uris.join("\n  ")
-            );
+        places.sort();
+        places.dedup();
+        if places.is_empty() {
+            continue;
         }
+        let issuer = &provider.issuer;
+        let _ = writeln!(
+            text,
+            "\nRedirect URIs to register at {issuer}:{}",
+            below(&places, "callback")
+        );
+        let _ = writeln!(
+            text,
+            "Where people come back to when they sign out:{}",
+            below(&places, "sign_out")
+        );
+        let back_channel = below(places.get(..1).unwrap_or_default(), "backchannel_logout");
+        let _ = writeln!(
+            text,
+            "For back-channel logout, where the provider offers it:{back_channel}"
+        );
     }
     text
+}
+
+fn below(places: &[String], name: &str) -> String {
+    places.iter().map(|place| format!("\n  {place}/{name}")).collect()
 }
 
 fn origin(url: &RouteUrl) -> Origin {
@@ -304,6 +319,22 @@ audiences = [\"a\"]
                    the group x or y, and the scopes openid and email, and the claim a = 1\n";
         assert!(words.contains(who), "{words}");
         assert!(words.contains("but nobody who has an address at b.c\n"), "{words}");
+    }
+
+    #[test]
+    fn what_the_provider_has_to_know_is_said() {
+        let words = words("url = [\"https://a\", \"https://b/x\", \"https://a/y\"]");
+        let registered = "
+Redirect URIs to register at https://id.example.com:
+  https://a/oauth2/callback
+  https://b/oauth2/callback
+Where people come back to when they sign out:
+  https://a/oauth2/sign_out
+  https://b/oauth2/sign_out
+For back-channel logout, where the provider offers it:
+  https://a/oauth2/backchannel_logout
+";
+        assert!(words.ends_with(registered), "{words}");
     }
 
     #[test]

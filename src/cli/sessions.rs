@@ -114,7 +114,8 @@ pub(super) fn sessions(options: &Options) -> Result<(), No> {
 /// What is answered to who asks that sessions end.
 #[derive(Debug, Deserialize)]
 struct Ended {
-    ended: usize,
+    /// Unknown of sessions in cookies; the note says so.
+    ended: Option<usize>,
     note: Option<String>,
 }
 
@@ -129,8 +130,9 @@ trait Tell: for<'a> Deserialize<'a> {
 impl Tell for Ended {
     fn text(&self) -> String {
         match self.ended {
-            1 => "1 session ended\n".to_owned(),
-            ended => format!("{ended} sessions ended\n"),
+            None => String::new(),
+            Some(1) => "1 session ended\n".to_owned(),
+            Some(ended) => format!("{ended} sessions ended\n"),
         }
     }
 

@@ -64,7 +64,8 @@ struct Found {
 
 /// What became of sessions that were to end.
 struct Revoked {
-    ended: usize,
+    /// Unknown of those that only browsers have.
+    ended: Option<usize>,
     /// Whether nothing is left to be ended.
     complete: bool,
     note: Option<&'static str>,
@@ -155,7 +156,7 @@ impl Gateway {
             return Err(Refusal::NotFound);
         }
         tracing::info!(admin = %peer, session = id, ended = 1, "an administrator ended sessions");
-        Ok(Revoked::all(1, None).told())
+        Ok(Revoked::all(1).told())
     }
 
     async fn revoked(&self, question: &Question, peer: IpAddr) -> Result<Value, Refusal> {
@@ -180,11 +181,17 @@ impl Gateway {
         let now = self.clock.now();
         let whose = question.subject.as_ref().map_or(Whose::Everybody, Whose::Subject);
         let ended = self.sessions.end_of(provider.issuer(), whose, now, now).await?;
-        let note = self.sessions.settings().store.is_cookie().then_some(
-            "sessions are in cookies, so nobody can count them: all that began until now have ended, at this gateway \
-             and until it starts anew",
-        );
-        Ok(Revoked::all(ended, note))
+        Ok(match &self.sessions.settings().store {
+            StoreSettings::Memory { .. } | StoreSettings::Redis(_) => Revoked::all(ended),
+            StoreSettings::Cookie { shared: Some(_) } => Revoked::uncounted(
+                "sessions are in cookies, so nobody can count them: all that began until now have ended, at every \
+                 gateway with this [session.redis] within five seconds",
+            ),
+            StoreSettings::Cookie { shared: None } => Revoked::uncounted(
+                "sessions are in cookies, so nobody can count them: all that began until now have ended, at this \
+                 gateway and until it starts anew",
+            ),
+        })
     }
 
     /// Ends what only a store can find: what is in cookies tells nobody where and when it began.
@@ -208,16 +215,28 @@ impl Gateway {
         }
         let complete = found.all_searched && tried == found.sessions.len();
         let note = (!complete).then_some("there are more: do it again until no more end");
-        Ok(Revoked { ended, complete, note })
+        Ok(Revoked {
+            ended: Some(ended),
+            complete,
+            note,
+        })
     }
 }
 
 impl Revoked {
-    fn all(ended: usize, note: Option<&'static str>) -> Self {
+    fn all(ended: usize) -> Self {
         Self {
-            ended,
+            ended: Some(ended),
             complete: true,
-            note,
+            note: None,
+        }
+    }
+
+    fn uncounted(note: &'static str) -> Self {
+        Self {
+            ended: None,
+            complete: true,
+            note: Some(note),
         }
     }
 
@@ -271,7 +290,10 @@ fn nonsense(why: &'static str) -> Refusal {
 fn refused(refusal: &Refusal) -> Response<Body> {
     match refusal {
         Refusal::Closed => refusal_of(StatusCode::FORBIDDEN, "write `token_file` in [admin] to be let in here"),
-        Refusal::Stranger => refusal_of(StatusCode::UNAUTHORIZED, "send the token of [admin] as a bearer token"),
+        Refusal::Stranger => refusal_of(
+            StatusCode::UNAUTHORIZED,
+            "send the token in the file that `token_file` in [admin] names, as a bearer token",
+        ),
         Refusal::TooMany(TooMany { retry_after }) => {
             let seconds = retry_after.as_secs();
             let mut response = refusal_of(
@@ -291,7 +313,7 @@ fn refused(refusal: &Refusal) -> Response<Body> {
             tracing::warn!(%error, "the sessions cannot be administered");
             refusal_of(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the store does not answer; some sessions may have ended: try again soon",
+                "the store does not answer; what was to end may have ended in part: try again soon",
             )
         }
     }

@@ -2,9 +2,12 @@
 
 use std::{process::Command, time::Duration};
 
+use tokio::net::TcpListener;
+
 use crate::support::{
     browser::{Browser, client},
     house::House,
+    lasting::{Lasting, application},
     redis::InRedis,
 };
 
@@ -219,12 +222,25 @@ async fn with_sessions_in_cookies_the_command_says_why_there_are_none_and_what_t
         );
     }
     assert_eq!(alice.fetch(&house.url("/")).await.status, 200);
-    let said = says(&house, &file, &["revoke", "--provider", "corp", "--subject", "alice"]).await;
-    assert!(
-        said.worked && said.error.contains("nobody can count them"),
-        "{}",
-        said.error
-    );
+    all_of_alice_end(&house, &file, "at this gateway and until it starts anew").await;
+    assert_eq!(alice.fetch(&house.url("/")).await.status, 401);
+}
+
+/// Whose sessions are in cookies is told where they have ended, and no number.
+async fn all_of_alice_end(house: &House, file: &tempfile::NamedTempFile, where_and_how_long: &str) {
+    let said = says(house, file, &["revoke", "--provider", "corp", "--subject", "alice"]).await;
+    assert!(said.worked && said.output.is_empty(), "{}", said.output);
+    for words in ["nobody can count them", where_and_how_long] {
+        assert!(said.error.contains(words), "{}", said.error);
+    }
+}
+
+#[tokio::test]
+async fn sessions_in_cookies_end_at_every_gateway_that_shares_endings_and_the_command_says_so() {
+    let Some(redis) = InRedis::start() else { return };
+    let (house, file) = house_keeping(&redis.keys.replace("\"redis\"", "\"cookie\"")).await;
+    let mut alice = logged_in(&house, "alice").await;
+    all_of_alice_end(&house, &file, "at every gateway").await;
     assert_eq!(alice.fetch(&house.url("/")).await.status, 401);
 }
 
@@ -254,8 +270,57 @@ async fn all_of_a_person_or_of_a_provider_are_ended_wherever_they_are_kept() {
 }
 
 #[tokio::test]
+async fn who_is_ended_loses_what_is_open_and_nobody_else_does() {
+    let redis = InRedis::start();
+    let stores = ["store = \"cookie\"", "store = \"memory\""].into_iter();
+    for keeping in stores.chain(redis.iter().map(|redis| redis.keys.as_str())) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let live = listener.local_addr().unwrap();
+        tokio::spawn(application(listener));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), TOKEN).unwrap();
+        let house = House::open_with(|address| {
+            format!(
+                "[session]\n{keeping}\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = {:?}\n[route.live]\n\
+                 url = \"http://{address}/live\"\nupstream = \"http://{live}\"\n",
+                file.path()
+            )
+        })
+        .await;
+        let [alice, many] = [logged_in(&house, "alice").await, logged_in(&house, "many").await];
+        let open = async |browser: &Browser| {
+            let credential: String = browser
+                .cookies
+                .iter()
+                .map(|((_, name), value)| format!("{name}={value}; "))
+                .collect();
+            let credential = format!("Cookie: {}\r\n", credential.trim_end_matches("; "));
+            Lasting::events(house.address, "/live/events", &credential).await
+        };
+        let (hers, mut others) = (open(&alice).await, open(&many).await);
+        vestibule(&house, &file, &["revoke", "--provider", "corp", "--subject", "alice"])
+            .await
+            .unwrap();
+        hers.end().await;
+        others.goes_on().await;
+        vestibule(&house, &file, &["revoke", "--provider", "corp"])
+            .await
+            .unwrap();
+        others.end().await;
+    }
+}
+
+#[tokio::test]
 async fn nobody_else_is_let_in() {
     let (house, _file) = house("memory").await;
+    let another = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(another.path(), "another").unwrap();
+    let said = says(&house, &another, &["list"]).await;
+    assert!(
+        !said.worked && said.error.contains("the file that `token_file`"),
+        "{}",
+        said.error
+    );
     let url = format!("http://{}/sessions", house.admin_address());
     assert_eq!(client().get(&url).send().await.unwrap().status(), 401);
     assert_eq!(

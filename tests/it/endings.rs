@@ -44,10 +44,20 @@ async fn who_signs_out_at_one_replica_is_out_at_all_and_stays_out_when_they_star
 
 #[tokio::test(flavor = "multi_thread")]
 async fn n_112_a_back_channel_logout_at_one_replica_ends_all_and_what_is_open_there() {
+    ended_by_the_provider("cookie").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n_112_a_back_channel_logout_at_one_replica_ends_all_and_what_is_open_there_where_redis_keeps_it() {
+    ended_by_the_provider("redis").await;
+}
+
+async fn ended_by_the_provider(store: &'static str) {
     if !redis_is_installed() {
         return;
     }
-    let fleet = Fleet::start().await;
+    let mut fleet = Fleet::start().await;
+    fleet.store = store;
     let (first, second) = (fleet.replica().await, fleet.other_replica().await);
     let hers = fleet.logged_in("alice").await.session_cookie();
     let his = fleet.logged_in("mallory").await.session_cookie();

@@ -352,6 +352,37 @@ async fn signing_out_ends_the_session_here_and_at_the_provider() {
 }
 
 #[tokio::test]
+async fn n_108_who_comes_back_with_another_state_is_asked_and_not_signed_out() {
+    let house = House::open().await;
+    let mut alice = Browser::new();
+    let form = alice.open(&house.url("/")).await;
+    alice.log_in(&form, "alice", "alice").await;
+    alice.post(&house.url("/oauth2/sign_out"), &[]).await;
+    let back = house.url("/oauth2/sign_out?state=");
+    let sent = alice.history.iter().find_map(|url| {
+        let mut pairs = url.query_pairs();
+        pairs.any(|(name, _)| name == "post_logout_redirect_uri").then(|| {
+            let state = url.query_pairs().find(|(name, _)| name == "state").unwrap();
+            let hint = url.query_pairs().find(|(name, _)| name == "id_token_hint").unwrap();
+            assert_eq!(hint.1.split('.').count(), 3, "the ID token as it came");
+            state.1.into_owned()
+        })
+    });
+    let sent = sent.expect("she was sent to the provider with a way back");
+    assert!(alice.history.iter().any(|url| url.as_str() == format!("{back}{sent}")));
+    let form = alice.open(&house.url("/")).await;
+    alice.log_in(&form, "alice", "alice").await;
+    for state in ["guess", &sent] {
+        let url: url::Url = format!("{back}{state}").parse().unwrap();
+        let sent_back = alice.client().get(url.clone()).header("accept", "text/html");
+        let sent_back = sent_back.header("sec-fetch-mode", "navigate");
+        let page = alice.send(sent_back.header("sec-fetch-site", "cross-site"), url).await;
+        assert!(page.text.contains("Do you want to sign out?"), "{}", page.text);
+        assert_eq!(alice.fetch(&house.url("/")).await.status, 200, "{state}");
+    }
+}
+
+#[tokio::test]
 async fn n_107_a_foreign_page_signs_nobody_out() {
     let house = House::open().await;
     let mut alice = Browser::new();

@@ -56,6 +56,13 @@ const LEAST_RIGHTS: &str = "user gate on >p@ss/word resetkeys ~vestibule:* reset
     +pttl +zadd +zscore +zrange +zrangebyscore +zrem +zremrangebyscore +zremrangebyrank +scan +multi +exec +evalsha \
     +script|load +time";
 
+#[test]
+fn the_documentation_names_all_that_the_gateway_asks_of_redis() {
+    let words: Vec<_> = include_str!("../../docs/sessions.md").split_whitespace().collect();
+    let rights: Vec<_> = LEAST_RIGHTS.split_whitespace().skip(4).collect();
+    assert!(words.windows(rights.len()).any(|found| found == rights));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_behind_tls_and_a_login_keeps_the_contract() {
     if !redis_is_installed() {

@@ -46,6 +46,9 @@ pub enum Error {
     SessionTooLarge(TooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Somebody logged in, and the store could not be told.
+    #[error("a login was not kept: {0}")]
+    LoginUnkept(StoreError),
     /// A page of another site tried to sign somebody out.
     #[error("a page of another site asked to sign out")]
     ForeignSignOut,

@@ -11,7 +11,7 @@ use crate::{
     oauth::authorization::{AuthorizationResponse, CodeGrant, LoginSecrets, PendingLogin},
     policy::{LoginDemand, Origin},
     secret::{Fingerprint, FingerprintKey, Secret, random_text},
-    session::{Context, CookieJar, SameSite, Session},
+    session::{Context, CookieJar, KeepError, SameSite, Session},
     time::Timestamp,
     upstream::{body::Body, headers::Credential},
 };
@@ -143,6 +143,7 @@ impl Gateway {
         // Before anything is used up, so that the browser can come again.
         self.limits.callbacks.count(visit.address)?;
         visit.cookies.extend(jar.delete(&suffix));
+        visit.way_back = Some(pending.return_to().to_owned());
         let provider = self.providers.by_id(pending.provider());
         // Another issuer may go by that name by now: it gets no code of the other's.
         let provider = provider.filter(|provider| provider.issuer() == pending.issuer());
@@ -160,7 +161,7 @@ impl Gateway {
         let session = Session::begin(login, now).started_from(visit.address);
         visit
             .cookies
-            .extend(self.sessions.begin(&session, &jar, origin, now).await?);
+            .extend(self.sessions.begin(&session, &jar, origin, now).await.map_err(unkept)?);
         let tried = tries(&jar).saturating_add(1).to_string();
         visit.cookies.extend(jar.set(TRIES, &tried, LOOP_WINDOW));
         match self.sessions.settings().cookie.same_site {
@@ -193,6 +194,14 @@ impl Gateway {
     /// An absolute URL below the reserved prefix, from the configured origin and nothing else (I8).
     pub(super) fn absolute(&self, origin: &Origin, endpoint: &str) -> String {
         format!("{origin}{}/{endpoint}", self.settings.auth_prefix)
+    }
+}
+
+/// The code is spent by now: to ask for the same page again would not help.
+fn unkept(error: KeepError) -> Error {
+    match error {
+        KeepError::TooLarge(error) => Error::SessionTooLarge(error),
+        KeepError::Store(error) => Error::LoginUnkept(error),
     }
 }
 

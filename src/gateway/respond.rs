@@ -245,6 +245,14 @@ fn notice_of(error: &Error) -> Notice {
         )
         .offering(Action::Retry)
         .with(header::RETRY_AFTER, &RETRY_AFTER.as_secs().to_string()),
+        Error::LoginUnkept(_) => Notice::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Your login could not be kept",
+        )
+        .explained("The place where logins are remembered does not answer. You are not logged in; try again soon.")
+        .offering(Action::StartAgain)
+        .with(header::RETRY_AFTER, &RETRY_AFTER.as_secs().to_string()),
         Error::ForeignSignOut => Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
             .explained("A page of another site tried to sign you out. You are still signed in."),
         Error::TooManyLogouts => Notice::new(StatusCode::TOO_MANY_REQUESTS, "too_many", "Too many at once")

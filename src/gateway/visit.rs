@@ -71,6 +71,8 @@ pub(super) struct Visit<'a> {
     /// `allow`, `login`, `challenge`, `deny`, `endpoint` or `error`.
     pub(super) decision: &'static str,
     pub(super) reason: Option<String>,
+    /// Where a login that did not succeed was to lead.
+    pub(super) way_back: Option<String>,
     method: Method,
     target: Option<Target>,
     route: Option<RouteId>,
@@ -105,6 +107,7 @@ impl<'a> Visit<'a> {
             session: None,
             decision: "error",
             reason: None,
+            way_back: None,
             method: request.method().clone(),
             target: None,
             route: None,
@@ -162,10 +165,12 @@ impl<'a> Visit<'a> {
         Some(identity.username.as_deref().unwrap_or(identity.subject.as_str()))
     }
 
-    /// The query that begins a login anew: back to this very page, unless it is one of the gateway's own.
+    /// The query that begins a login anew: back to this very page, or to where the login was to lead, unless it is
+    /// one of the gateway's own.
     pub(super) fn start_again_query(&self) -> String {
         let target = self.target.as_ref().filter(|_| self.route.is_some());
-        let return_to = target.map_or("/", Target::path_and_query);
+        let here = target.map_or("/", Target::path_and_query);
+        let return_to = self.way_back.as_deref().unwrap_or(here);
         let query = form_urlencoded::Serializer::new(String::new())
             .append_pair("rd", return_to)
             .finish();

@@ -293,6 +293,15 @@ async fn a_stolen_store_opens_nothing_and_a_stolen_ticket_needs_the_store() {
             .read(&record, "https://wiki.example.com")
             .is_none()
     );
+    // Not even the gateway's own keys open what only the browser's ticket opens.
+    let name = format!("{} {}", listed[0].0, record.version);
+    let context = Context {
+        purpose: "record",
+        name: &name,
+        tenant: "https://wiki.example.com",
+    };
+    let sealed = std::str::from_utf8(&record.sealed).unwrap();
+    assert!(sessions.ring().open(context, sealed).is_none());
 }
 
 #[tokio::test]

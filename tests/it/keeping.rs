@@ -7,7 +7,7 @@ use vestibule::demo::authorization_server::User;
 use crate::support::{
     browser::{Browser, client},
     house::House,
-    redis::InRedis,
+    redis::{InRedis, Redis, redis_is_installed},
 };
 
 const COOKIE: &str = "store = \"cookie\"";
@@ -112,6 +112,38 @@ async fn who_was_taken_out_of_a_group_is_out_after_the_next_refresh() {
             200,
             "{keeping}: and still somebody"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_cannot_be_kept_is_begun_again_and_leads_where_it_was_to_lead() {
+    if !redis_is_installed() {
+        return;
+    }
+    let mut redis = Redis::start();
+    let folder = tempfile::tempdir().unwrap();
+    let url = folder.path().join("redis.url");
+    std::fs::write(&url, redis.url()).unwrap();
+    let house = House::open_keeping(&format!("store = \"redis\"\nredis = {{ url_file = {url:?} }}")).await;
+    let mut alice = Browser::new();
+    let form = alice.open(&house.url("/deep?a=1")).await;
+    redis.kill();
+    let page = alice.log_in(&form, "alice", "alice").await;
+    assert_eq!((page.status.as_u16(), page.header("retry-after")), (503, "5"));
+    assert!(page.text.contains("You are not logged in"), "{}", page.text);
+    let again = "/oauth2/start?rd=%2Fdeep%3Fa%3D1";
+    assert!(page.text.contains(again), "{}", page.text);
+    redis.restart();
+    let since = std::time::Instant::now();
+    loop {
+        let page = alice.open(&house.url(again)).await;
+        if page.status == 200 {
+            assert_eq!(page.json()["target"], "/deep?a=1");
+            break;
+        }
+        assert_eq!(page.status, 503);
+        assert!(since.elapsed() < Duration::from_secs(5), "it does not recover");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

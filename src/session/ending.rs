@@ -160,8 +160,15 @@ impl Sessions {
     }
 
     /// Whether a session that a browser holds has been ended here; a store forgets such a session by itself.
-    pub(super) async fn was_ended(&self, session: &Session, place: &Place) -> Result<bool, StoreError> {
-        let Place::Browser = place else { return Ok(false) };
+    pub async fn was_ended(&self, session: &Session, place: &Place) -> Result<bool, StoreError> {
+        match place {
+            Place::Browser => self.began_before_an_ending(session).await,
+            Place::Store { .. } => Ok(false),
+        }
+    }
+
+    /// Whether sessions like this one have been ended since it began.
+    pub(super) async fn began_before_an_ending(&self, session: &Session) -> Result<bool, StoreError> {
         let indices = self.indices(session);
         if self.store.none_ended(indices) {
             return Ok(false);

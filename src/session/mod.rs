@@ -307,6 +307,10 @@ impl Sessions {
         let (record, life) = self.record(&ticket, session, 1, &tenant, now)?;
         let indices = self.indices(session);
         self.store.create(&ticket.id, record, indices, life).await?;
+        if self.began_before_an_ending(session).await? {
+            // Whoever ended it while the login was under way did not find it yet.
+            self.store.end(&ticket.id).await?;
+        }
         let sealed = ticket.seal(&self.ring, &name, &tenant).unwrap_or_default();
         Ok(jar.set_split(&sealed, self.last_moment(session).since(now))?)
     }

@@ -79,6 +79,37 @@ async fn n_112_who_is_logged_out_at_the_provider_is_out_here() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_logged_out_while_a_login_is_under_way_is_not_in_when_it_ends() {
+    for keeping in KEEPINGS {
+        let house = House::open_keeping(keeping).await;
+        let mut alice = Browser::new();
+        let form = alice.open(&house.url("/")).await;
+        let callback = alice.authorize(&form, "alice", "alice").await;
+        house.fault(Place::Token, Fault::delay(Duration::from_secs(2)));
+        let calls = house.token_calls();
+        let ends = async {
+            until_asked(&house, calls + 1).await;
+            house.clock.advance(Duration::from_secs(1));
+            let token = house.provider.logout_token("wiki", &everything_of("alice"));
+            assert_eq!(tell_token(&house, &token).await, 200, "{keeping}");
+        };
+        let (_, ()) = tokio::join!(alice.peek(callback.as_str()), ends);
+        assert_eq!(asks(&house, &mut alice).await, 401, "{keeping}");
+    }
+}
+
+/// Waits until the provider was asked for tokens so often.
+async fn until_asked(house: &House, calls: usize) {
+    for _ in 0..500 {
+        if house.token_calls() >= calls {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody asked for tokens");
+}
+
 #[tokio::test]
 async fn n_112_one_session_at_the_provider_ends_one_session_here() {
     for keeping in KEEPINGS {

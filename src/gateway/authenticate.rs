@@ -196,7 +196,7 @@ impl Gateway {
         Ok(())
     }
 
-    async fn freshness(&self, session: &Session, place: &Place, now: Timestamp) -> Freshness {
+    async fn freshness(&self, session: &Arc<Session>, place: &Place, now: Timestamp) -> Freshness {
         let is_due = || now >= session.refresh_due(self.sessions.settings().refresh_before);
         if session.login.refresh_token.is_none() || !is_due() {
             return Freshness::Fresh;

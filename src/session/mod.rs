@@ -282,7 +282,7 @@ impl Sessions {
 
     /// Ends a session in the store.
     pub async fn end_ticket(&self, ticket: &Ticket) -> Result<(), StoreError> {
-        self.store.end(&ticket.id).await.map(drop)
+        self.end_in_store(ticket.id.clone()).await.map(drop)
     }
 
     /// Keeps a new session, and ends the one that the browser came with (I15).
@@ -382,11 +382,7 @@ impl Sessions {
     async fn end_at(&self, session: &Session, place: &Place, now: Timestamp) -> Result<(), StoreError> {
         match place {
             Place::Store { ticket, .. } => self.end_ticket(ticket).await?,
-            Place::Browser => {
-                for index in self.all_indices(&["session", &session.id]) {
-                    self.store.end_all(&index, now, self.settings.max_lifetime).await?;
-                }
-            }
+            Place::Browser => drop(self.end_under(&["session", &session.id], now).await?),
         }
         Ok(())
     }

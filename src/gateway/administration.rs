@@ -102,13 +102,13 @@ impl Gateway {
     }
 
     async fn administered(&self, request: &Request<Incoming>, peer: IpAddr) -> Result<Value, Refusal> {
-        let id = request.uri().path().strip_prefix("/sessions").unwrap_or("");
-        let id = id.strip_prefix('/').filter(|id| !id.is_empty());
+        let id = request.uri().path().strip_prefix("/sessions/");
         let question = Question::read(request.uri().query().unwrap_or(""))?;
         self.check_provider(&question)?;
         match (request.method(), id) {
             (&Method::GET, None) => self.listed(&question).await,
             (&Method::DELETE, None) => self.revoked(&question, peer).await,
+            (_, Some("")) => Err(nonsense("say which session after `/sessions/`")),
             (&Method::DELETE, Some(id)) if question.is_empty() => self.revoked_one(id, peer).await,
             (&Method::DELETE, Some(_)) => Err(nonsense("name one session or say what they have in common, not both")),
             _ => Err(nonsense("send GET or DELETE to /sessions, or DELETE to /sessions/ID")),

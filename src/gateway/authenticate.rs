@@ -83,17 +83,17 @@ impl Gateway {
         address: IpAddr,
         now: Timestamp,
     ) -> Result<Verdict, Error> {
-        let finding = match presented.by_signature(now).await {
-            Some(finding) => finding,
-            None => {
-                self.limits.bad_tokens.look(address)?;
-                presented.by_introspection(now).await
-            }
-        };
-        if finding.first && matches!(finding.verdict, Err(BearerError::Token(_))) {
-            self.limits.bad_tokens.count(address)?;
+        if let Some(finding) = presented.by_signature(now).await {
+            return Ok(self.limits.counted(finding, address)?);
         }
-        Ok(finding.verdict)
+        self.limits.bad_tokens.look(address)?;
+        let (asked, limits) = (presented.by_introspection(now), self.limits.clone());
+        // Whoever hangs up before the provider has answered is counted all the same.
+        let counted = tokio::spawn(async move { limits.counted(asked.await, address) });
+        match counted.await {
+            Ok(verdict) => Ok(verdict?),
+            Err(_) => Ok(Err(presented.cut_short())),
+        }
     }
 
     /// A session that is unknown, tampered with or over is nobody's, and its cookies are taken back.
@@ -196,7 +196,7 @@ impl Gateway {
         Ok(())
     }
 
-    async fn freshness(&self, session: &Session, place: &Place, now: Timestamp) -> Freshness {
+    async fn freshness(&self, session: &Arc<Session>, place: &Place, now: Timestamp) -> Freshness {
         let is_due = || now >= session.refresh_due(self.sessions.settings().refresh_before);
         if session.login.refresh_token.is_none() || !is_due() {
             return Freshness::Fresh;

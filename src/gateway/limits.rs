@@ -21,6 +21,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::{Error, settings::PerMinute};
 use crate::{
+    provider::{BearerError, Finding, Verdict},
     telemetry::Metrics,
     time::{Clock, Timestamp},
 };
@@ -53,6 +54,14 @@ impl Limits {
             bad_logouts: limit(settings.logouts, "backchannel_logout"),
             frames: limit(settings.logouts, "frontchannel_logout"),
         }
+    }
+
+    /// What was found out of a token, once it is counted if it is bad.
+    pub(super) fn counted(&self, finding: Finding, address: IpAddr) -> Result<Verdict, TooMany> {
+        if finding.first && matches!(finding.verdict, Err(BearerError::Token(_))) {
+            self.bad_tokens.count(address)?;
+        }
+        Ok(finding.verdict)
     }
 }
 

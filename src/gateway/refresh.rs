@@ -20,8 +20,8 @@ use crate::{
 pub(super) struct Refresh {
     pub(super) sessions: Arc<Sessions>,
     pub(super) provider: Arc<Provider>,
-    /// The tokens that are to be replaced.
-    pub(super) login: Arc<Login>,
+    /// As it was when its tokens were to be replaced.
+    pub(super) session: Arc<Session>,
     pub(super) now: Timestamp,
 }
 
@@ -46,7 +46,7 @@ impl Refresh {
                     sessions: &self.sessions,
                     ticket: &ticket,
                     tenant: &tenant,
-                    replaced: &self.login,
+                    replaced: &self.session.login,
                     now: self.now,
                     early,
                 };
@@ -56,8 +56,12 @@ impl Refresh {
     }
 
     async fn for_browser(&self) -> Renewal {
-        match self.provider.refresh(&self.login, self.now).await {
-            Ok(login) => Renewal::Renewed(login.into(), Place::Browser),
+        match self.provider.refresh(&self.session.login, self.now).await {
+            Ok(login) => match self.sessions.was_ended(&self.session, &Place::Browser).await {
+                Ok(true) => self.in_vain(&login),
+                // When nobody knows, the tokens must not be lost: whoever comes with them is asked again.
+                Ok(false) | Err(_) => Renewal::Renewed(login.into(), Place::Browser),
+            },
             Err(error) if error.ends_session() => Renewal::Ended,
             Err(error) => Renewal::Failed(error),
         }
@@ -107,7 +111,13 @@ impl Refresh {
 
     async fn with_the_lock(&self, session: &Session, place: Place, shelf: &Shelf<'_>) -> Renewal {
         match self.provider.refresh(&session.login, self.now).await {
-            Ok(login) => shelf.write(session, login.into(), place).await,
+            Ok(login) => {
+                let login = Arc::new(login);
+                match shelf.write(session, login.clone(), place).await {
+                    Renewal::Ended => self.in_vain(&login),
+                    renewal => renewal,
+                }
+            }
             Err(error) if error.ends_session() => match shelf.current().await {
                 // A replica whose lock had run out was faster: its tokens count.
                 Ok(Some((session, place))) if shelf.has_newer(&session) => {
@@ -121,6 +131,14 @@ impl Refresh {
             },
             Err(error) => Renewal::Failed(error),
         }
+    }
+
+    /// The session ended meanwhile: whoever ended it gave the spent refresh token back, and nobody else has this one.
+    fn in_vain(&self, login: &Login) -> Renewal {
+        if let Some(refresh_token) = &login.refresh_token {
+            self.provider.revoke(refresh_token.clone(), self.now);
+        }
+        Renewal::Ended
     }
 }
 

@@ -77,7 +77,7 @@ impl Renewals {
         &self,
         sessions: &Arc<Sessions>,
         provider: &Arc<Provider>,
-        session: &Session,
+        session: &Arc<Session>,
         place: &Place,
         now: Timestamp,
     ) -> Renewal {
@@ -100,7 +100,7 @@ impl Renewals {
         &self,
         sessions: &Arc<Sessions>,
         provider: &Arc<Provider>,
-        session: &Session,
+        session: &Arc<Session>,
         place: &Place,
         now: Timestamp,
     ) -> Flight {
@@ -111,7 +111,7 @@ impl Renewals {
             let refresh = Refresh {
                 sessions: sessions.clone(),
                 provider: provider.clone(),
-                login: login.clone(),
+                session: session.clone(),
                 now,
             };
             let (landing, landed) = watch::channel(None);

@@ -77,25 +77,38 @@ impl PresentedToken<'_> {
         })
     }
 
-    /// What the providers say that can be asked, in order.
-    pub async fn by_introspection(&self, now: Timestamp) -> Finding {
-        let mut answers = Answers::default();
-        let mut first = false;
-        for (provider, bearer) in self.asked() {
-            let finding = provider.introspect(bearer, self.token, self.fingerprint, now).await;
-            first |= finding.first;
-            match finding.verdict {
-                Ok(identity) => {
-                    return Finding {
-                        verdict: Ok(identity),
-                        first,
-                    };
+    /// What the providers say that can be asked, in order; whoever awaits this may do so without the request.
+    pub fn by_introspection(&self, now: Timestamp) -> impl Future<Output = Finding> + Send + use<> {
+        let asked: Vec<_> = self.asked().map(|(provider, _)| Arc::clone(provider)).collect();
+        let (token, fingerprint) = (self.token.to_owned(), self.fingerprint);
+        async move {
+            let mut answers = Answers::default();
+            let mut first = false;
+            for provider in &asked {
+                let Some(bearer) = &provider.bearer else { continue };
+                let finding = provider.introspect(bearer, &token, fingerprint, now).await;
+                first |= finding.first;
+                match finding.verdict {
+                    Ok(identity) => {
+                        return Finding {
+                            verdict: Ok(identity),
+                            first,
+                        };
+                    }
+                    answer @ Err(_) => answers.add(answer),
                 }
-                answer @ Err(_) => answers.add(answer),
             }
+            let verdict = answers.all().unwrap_or(Err(TokenError::UnknownIssuer.into()));
+            Finding { verdict, first }
         }
-        let verdict = answers.all().unwrap_or(Err(TokenError::UnknownIssuer.into()));
-        Finding { verdict, first }
+    }
+
+    /// When nobody is left who could bring the answer.
+    pub fn cut_short(&self) -> BearerError {
+        let asked = self.asked().next();
+        asked.map_or(TokenError::UnknownIssuer.into(), |(provider, _)| {
+            provider.unavailable("the call was cut short").into()
+        })
     }
 
     fn is_jwt(&self) -> bool {

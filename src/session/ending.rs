@@ -45,11 +45,7 @@ impl Sessions {
             Whose::Subject(subject) => vec!["subject", issuer, subject.as_str()],
             Whose::Sid(sid) => vec!["sid", issuer, sid],
         };
-        let mut found: usize = 0;
-        for index in self.all_indices(&name) {
-            let ended = self.store.end_all(&index, at.min(now), self.settings.max_lifetime);
-            found = found.saturating_add(ended.await?);
-        }
+        let found = self.end_under(&name, at.min(now)).await?;
         if found > 0 {
             // What was read from the store a moment ago is not there any more.
             self.opened.invalidate_all();
@@ -59,10 +55,29 @@ impl Sessions {
 
     /// Ends one session that a store keeps; says whether there was one.
     pub async fn end_id(&self, id: &str) -> Result<bool, StoreError> {
-        let ended = self.store.end(id).await?;
+        let ended = self.end_in_store(id.into()).await?;
         // What was read from the store a moment ago is not there any more.
         self.opened.invalidate_all();
         Ok(ended)
+    }
+
+    /// Ends one session in the store, and tells of it.
+    pub(super) async fn end_in_store(&self, id: Box<str>) -> Result<bool, StoreError> {
+        let store = self.store.clone();
+        to_its_end(async move { store.end(&id).await }).await
+    }
+
+    /// Ends what stands under an index, and began until `at`; says how many were found.
+    pub(super) async fn end_under(&self, index: &[&str], at: Timestamp) -> Result<usize, StoreError> {
+        let (store, indices, life) = (self.store.clone(), self.all_indices(index), self.settings.max_lifetime);
+        to_its_end(async move {
+            let mut found: usize = 0;
+            for index in indices {
+                found = found.saturating_add(store.end_all(&index, at, life).await?);
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// Sessions that a store keeps, and what may be shown of them; none of those that browsers hold.
@@ -137,6 +152,14 @@ impl Sessions {
     }
 }
 
+/// Ends sessions also when whoever asked for it has gone: one that is half ended has streams that nobody closes.
+async fn to_its_end<T: Send + 'static>(
+    ending: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, StoreError> {
+    let ended = tokio::spawn(ending).await;
+    ended.unwrap_or_else(|_| Err(StoreError::Unavailable("it was cut short".into())))
+}
+
 /// Which have ended, as far as anybody knows by now.
 impl Sessions {
     /// Tells of sessions as they end, on whatever replica.
@@ -160,8 +183,15 @@ impl Sessions {
     }
 
     /// Whether a session that a browser holds has been ended here; a store forgets such a session by itself.
-    pub(super) async fn was_ended(&self, session: &Session, place: &Place) -> Result<bool, StoreError> {
-        let Place::Browser = place else { return Ok(false) };
+    pub async fn was_ended(&self, session: &Session, place: &Place) -> Result<bool, StoreError> {
+        match place {
+            Place::Browser => self.began_before_an_ending(session).await,
+            Place::Store { .. } => Ok(false),
+        }
+    }
+
+    /// Whether sessions like this one have been ended since it began.
+    pub(super) async fn began_before_an_ending(&self, session: &Session) -> Result<bool, StoreError> {
         let indices = self.indices(session);
         if self.store.none_ended(indices) {
             return Ok(false);

@@ -286,7 +286,7 @@ impl Sessions {
 
     /// Ends a session in the store.
     pub async fn end_ticket(&self, ticket: &Ticket) -> Result<(), StoreError> {
-        self.store.end(&ticket.id).await.map(drop)
+        self.end_in_store(ticket.id.clone()).await.map(drop)
     }
 
     /// Keeps a new session, and ends the one that the browser came with (I15).
@@ -311,6 +311,10 @@ impl Sessions {
         let (record, life) = self.record(&ticket, session, 1, &tenant, now)?;
         let indices = self.indices(session);
         self.store.create(&ticket.id, record, indices, life).await?;
+        if self.began_before_an_ending(session).await? {
+            // Whoever ended it while the login was under way did not find it yet.
+            self.store.end(&ticket.id).await?;
+        }
         let sealed = ticket.seal(&self.ring, &name, &tenant).unwrap_or_default();
         Ok(jar.set_split(&sealed, self.last_moment(session).since(now))?)
     }
@@ -406,11 +410,7 @@ impl Sessions {
     async fn end_at(&self, session: &Session, place: &Place, now: Timestamp) -> Result<(), StoreError> {
         match place {
             Place::Store { ticket, .. } => self.end_ticket(ticket).await?,
-            Place::Browser => {
-                for index in self.all_indices(&["session", &session.id]) {
-                    self.store.end_all(&index, now, self.settings.max_lifetime).await?;
-                }
-            }
+            Place::Browser => drop(self.end_under(&["session", &session.id], now).await?),
         }
         Ok(())
     }

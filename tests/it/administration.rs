@@ -205,6 +205,16 @@ async fn what_cannot_be_asked_says_what_to_ask_instead() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_not_named_is_not_all_of_a_provider() {
+    let (house, _file) = house("memory").await;
+    let mut alice = logged_in(&house, "alice").await;
+    let url = format!("http://{}/sessions/?provider=corp", house.admin_address());
+    let refused = client().delete(&url).bearer_auth(TOKEN).send().await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert_eq!(alice.fetch(&house.url("/")).await.status, 200);
+}
+
+#[tokio::test]
 async fn with_sessions_in_cookies_the_command_says_why_there_are_none_and_what_to_do() {
     let (house, file) = house("cookie").await;
     let mut alice = logged_in(&house, "alice").await;

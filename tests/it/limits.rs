@@ -86,6 +86,27 @@ async fn one_bad_token_of_many_requests_counts_once() {
 }
 
 #[tokio::test]
+async fn who_does_not_wait_for_the_answer_is_counted_all_the_same() {
+    let house = house().await;
+    house.slow_introspection(Duration::from_millis(500));
+    for number in 0..3 {
+        let request = client().get(house.url("/")).bearer_auth(format!("bad-{number}"));
+        let hung_up = request.timeout(Duration::from_millis(100)).send().await;
+        assert!(hung_up.is_err_and(|error| error.is_timeout()));
+    }
+    for number in 0..3 {
+        assert_eq!(
+            house.ask(&format!("bad-{number}")).await,
+            401,
+            "which the provider has said by now"
+        );
+    }
+    assert_eq!(house.introspections(), 3);
+    assert_eq!(show(&house, &client(), "bad-3").await, refused());
+    assert_eq!(house.introspections(), 3);
+}
+
+#[tokio::test]
 async fn signatures_that_are_wrong_count_and_good_ones_do_not() {
     let house = house().await;
     let forged = |number: usize| {

@@ -79,6 +79,60 @@ async fn n_112_who_is_logged_out_at_the_provider_is_out_here() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_logged_out_while_a_login_is_under_way_is_not_in_when_it_ends() {
+    for keeping in KEEPINGS {
+        let house = House::open_keeping(keeping).await;
+        let mut alice = Browser::new();
+        let form = alice.open(&house.url("/")).await;
+        let callback = alice.authorize(&form, "alice", "alice").await;
+        house.fault(Place::Token, Fault::delay(Duration::from_secs(2)));
+        let calls = house.token_calls();
+        let ends = async {
+            until_asked(&house, calls + 1).await;
+            house.clock.advance(Duration::from_secs(1));
+            let token = house.provider.logout_token("wiki", &everything_of("alice"));
+            assert_eq!(tell_token(&house, &token).await, 200, "{keeping}");
+        };
+        let (_, ()) = tokio::join!(alice.peek(callback.as_str()), ends);
+        assert_eq!(asks(&house, &mut alice).await, 401, "{keeping}");
+    }
+}
+
+/// Waits until the provider was asked for tokens so often.
+async fn until_asked(house: &House, calls: usize) {
+    for _ in 0..500 {
+        if house.token_calls() >= calls {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody asked for tokens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_out_while_a_refresh_is_under_way_is_out_and_no_token_is_left() {
+    for keeping in KEEPINGS {
+        let house = House::open_keeping(keeping).await;
+        let mut alice = logged_in(&house, "alice").await;
+        // The access token is over, so that the request waits.
+        house.clock.advance(Duration::from_secs(5 * 60 + 1));
+        house.fault(Place::Token, Fault::delay(Duration::from_secs(2)));
+        let calls = house.token_calls();
+        let request = client()
+            .get(house.url("/"))
+            .header("cookie", format!("vestibule={}", alice.session_cookie()));
+        let signs_out = async {
+            until_asked(&house, calls + 1).await;
+            alice.post(&house.url("/oauth2/sign_out"), &[]).await;
+        };
+        let (answer, ()) = tokio::join!(request.send(), signs_out);
+        assert_eq!(answer.unwrap().status(), 401, "{keeping}: it is over when it passes");
+        // The spent refresh token, and the one that came for it.
+        revocations(&house, 2).await;
+    }
+}
+
 #[tokio::test]
 async fn n_112_one_session_at_the_provider_ends_one_session_here() {
     for keeping in KEEPINGS {

@@ -1,6 +1,6 @@
 //! A page that still streams when its session is over stops streaming.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpListener, time::timeout};
 
@@ -8,6 +8,8 @@ use crate::support::{
     browser::{Browser, client},
     house::House,
     lasting::{Lasting, NEVER, SLOW, SLOWNESS, application},
+    redis::{Redis, redis_is_installed},
+    relay::{Fault, Relay},
     wire::PATIENCE,
 };
 
@@ -18,11 +20,15 @@ async fn house_keeping(store: &str) -> House {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap();
     tokio::spawn(application(listener));
+    house_serving(upstream, &format!("store = \"{store}\"")).await
+}
+
+async fn house_serving(upstream: SocketAddr, session: &str) -> House {
     House::open_with(|address| {
         format!(
             r#"
 [session]
-store = "{store}"
+{session}
 
 [route.live]
 url = "http://{address}/live"
@@ -104,6 +110,39 @@ async fn sign_out(store: &str) {
     alice.post(&house.url("/oauth2/sign_out"), &[]).await;
     hers.ends().await;
     tokio::join!(his.goes_on(), anybodys.goes_on());
+}
+
+/// What a command to Redis takes on the way there, and the same back.
+const LATE: Duration = Duration::from_millis(200);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_signs_out_and_goes_away_is_signed_out_all_the_same() {
+    if !redis_is_installed() {
+        return;
+    }
+    let redis = Redis::start();
+    let relay = Relay::to(redis.port).await;
+    let url = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(url.path(), format!("redis://127.0.0.1:{}", relay.port)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    tokio::spawn(application(listener));
+    let keeping = format!(
+        "store = \"redis\"\nread_cache = \"1h\"\nredis = {{ url_file = {:?}, timeout = \"10s\" }}",
+        url.path()
+    );
+    let house = house_serving(upstream, &keeping).await;
+    let alice = logged_in(&house, "alice").await;
+    let events = Lasting::events(house.address, "/live/events", &cookie(&alice)).await;
+
+    relay.set(Fault::Late(LATE));
+    let request = client().post(house.url("/oauth2/sign_out"));
+    let request = request.header("cookie", format!("vestibule={}", alice.session_cookie()));
+    // The first command is on its way then, and others are to follow.
+    let gone = request.timeout(LATE / 2).send().await;
+
+    assert!(gone.is_err_and(|error| error.is_timeout()));
+    events.end().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Another configuration in the place of the one that serves.
 
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
 use crate::{
     config::{Problems, Settings},
@@ -118,6 +118,8 @@ pub(super) struct Started {
     log: LogSettings,
     store: StoreSettings,
     cookie: CookieSettings,
+    idle_timeout: Duration,
+    max_lifetime: Duration,
 }
 
 impl Started {
@@ -127,6 +129,8 @@ impl Started {
             log: settings.log.clone(),
             store: settings.session.store.clone(),
             cookie: settings.session.cookie.clone(),
+            idle_timeout: settings.session.idle_timeout,
+            max_lifetime: settings.session.max_lifetime,
         }
     }
 
@@ -142,7 +146,17 @@ impl Started {
             ("`store` in [session], or the table of the store", self.store != *store),
             ("`name` in [session.cookie]", self.cookie.name != cookie.name),
             ("`domain` in [session.cookie]", self.cookie.domain != cookie.domain),
+            (
+                "`idle_timeout` in [session], beyond the `max_lifetime` of the start",
+                self.forgets_too_soon(changed),
+            ),
         ])
+    }
+
+    /// That a session in a cookie has ended is remembered for as long as it could have lived by then: with a longer life
+    /// it would come back.
+    fn forgets_too_soon(&self, changed: &Self) -> bool {
+        self.store.is_cookie() && changed.idle_timeout > self.max_lifetime
     }
 
     /// Keys that wait for a restart, and leave the rest alone.

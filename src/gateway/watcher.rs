@@ -7,6 +7,7 @@ use std::{
 
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
+    task::{JoinHandle, JoinSet},
     time::{MissedTickBehavior, interval},
 };
 
@@ -55,6 +56,7 @@ impl Watch {
     async fn run(mut self) {
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looking: Option<JoinHandle<()>> = None;
         loop {
             let heard = tokio::select! {
                 heard = self.endings.recv() => Some(heard),
@@ -62,7 +64,13 @@ impl Watch {
             };
             let Some(streams) = self.streams.upgrade() else { return };
             match heard {
-                None => look(&streams).await,
+                None => {
+                    streams.cut_tokens(streams.clock.now());
+                    // What is heard meanwhile does not wait for the store.
+                    if looking.as_ref().is_none_or(JoinHandle::is_finished) {
+                        looking = Some(tokio::spawn(look(streams)));
+                    }
+                }
                 Some(Ok(Ended::Unheard) | Err(RecvError::Lagged(_))) => streams.doubt(),
                 Some(Ok(ended)) => streams.hear(&ended),
                 Some(Err(RecvError::Closed)) => {
@@ -75,18 +83,29 @@ impl Watch {
     }
 }
 
+/// Sessions that a store is asked about at once.
+const AT_ONCE: usize = 32;
+
 /// Cuts what is over by the clock; a session may have been seen elsewhere meanwhile, so its store is asked first.
-async fn look(streams: &Streams) {
+async fn look(streams: Arc<Streams>) {
     let now = streams.clock.now();
-    streams.cut_tokens(now);
-    for held in streams.doubtful(now) {
-        match streams.sessions().lasts_until(&held).await {
-            Ok(ends_at) => streams.settle(&held.session, ends_at, now),
-            Err(error) => {
+    let mut doubtful = streams.doubtful(now).into_iter();
+    let mut asked = JoinSet::new();
+    loop {
+        for held in doubtful.by_ref().take(AT_ONCE.saturating_sub(asked.len())) {
+            let sessions = streams.sessions();
+            asked.spawn(async move { (sessions.lasts_until(&held).await, held) });
+        }
+        match asked.join_next().await {
+            None => return,
+            Some(Ok((Ok(ends_at), held))) => streams.settle(&held.session, ends_at, now),
+            Some(Ok((Err(error), _))) => {
                 // It would not answer for the next one either; the next round asks again.
                 tracing::warn!(%error, "nobody knows whether sessions with open streams have ended");
                 return streams.cut_overdue(now.minus(UNKNOWN));
             }
+            // It panicked, and has said so; the next round asks again.
+            Some(Err(_)) => {}
         }
     }
 }

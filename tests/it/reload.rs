@@ -166,6 +166,18 @@ async fn what_belongs_to_a_start_is_refused_or_waits_and_the_rest_counts() {
     assert_eq!(alice.fetch(&house.url("/")).await.status, 200);
 }
 
+#[tokio::test]
+async fn what_has_ended_in_cookies_does_not_come_back_with_a_longer_life() {
+    let house = House::open_keeping("idle_timeout = \"1m\"\nmax_lifetime = \"2m\"").await;
+    let longer = |idle: &str| {
+        let text = house.file.replace("max_lifetime = \"2m\"", "max_lifetime = \"1h\"");
+        text.replace("idle_timeout = \"1m\"", &format!("idle_timeout = \"{idle}\""))
+    };
+    house.reload(&longer("2m")).unwrap();
+    let refused = house.reload(&longer("121s")).unwrap_err().to_string();
+    assert!(refused.starts_with("`idle_timeout` in [session], beyond"), "{refused}");
+}
+
 /// Key files with different keys.
 struct Keys(TempDir);
 

@@ -12,8 +12,8 @@ use super::{ConfigFile, No};
 use crate::{
     config::{self, Settings},
     policy::{
-        Access, Admission, ClaimRule, Host, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath, Requirements,
-        Route, RouteUrl, Wanted,
+        Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath,
+        Requirements, Route, RouteUrl, Wanted,
     },
     time::{Clock, SystemClock},
     upstream::{self, Destination},
@@ -69,6 +69,9 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     match &route.access {
         Access::Public => lines.push("  anyone at all, without logging in".into()),
         Access::Protected(admission) => lines.extend(admitted(admission).map(|line| format!("  {line}"))),
+    }
+    if route.mode == Mode::Shadow {
+        lines.push("  but that is not enforced yet: everybody passes, and the log says what would be refused".into());
     }
     if route.on_forbidden == OnForbidden::NotFound {
         lines.push("  to whoever may not pass, the route does not exist".into());

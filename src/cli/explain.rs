@@ -287,7 +287,16 @@ fn decided(decision: &Decision, allow: &[Finding]) -> Vec<String> {
             .collect::<Vec<_>>()
     };
     match decision {
-        Decision::Allow(_) => Vec::new(),
+        Decision::Allow(permit) => match permit.refusal() {
+            Some(refusal) => {
+                let would = format!(
+                    "only because the route is in the shadow: it would be {}",
+                    refusal.word()
+                );
+                [vec![would], decided(refusal, allow)].concat()
+            }
+            None => Vec::new(),
+        },
         Decision::Login(demand) => {
             let names: Vec<&str> = demand.providers.iter().map(ProviderId::as_str).collect();
             let mut reasons = vec![format!("sent to log in at {}", names.join(" or "))];

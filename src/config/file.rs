@@ -29,7 +29,7 @@ use super::{
 use crate::{
     identity::{ClaimPath, Subject},
     oauth::jwt::Algorithm,
-    policy::{Client, OnForbidden, OnUnauthenticated},
+    policy::{Client, Mode, OnForbidden, OnUnauthenticated},
     provider::{BearerKind, UseUserinfo},
     secret::Secret,
     session::SameSite,
@@ -268,6 +268,8 @@ tables! {
         auth: NonEmpty<Auth>,
         on_unauthenticated: OnUnauthenticated,
         on_forbidden: OnForbidden,
+        /// Whether what is decided counts.
+        mode: Mode,
         /// Lets pages of other sites act with a person's session.
         insecure_cross_site_requests: Exception,
         /// All of it is needed; of each list, one is enough, but of the scopes all.
@@ -419,6 +421,7 @@ words! {
         "percent" => Encoding::Percent,
         "base64" => Encoding::Base64,
     }
+    Mode { "enforce" => Mode::Enforce, "shadow" => Mode::Shadow, }
     OnForbidden { "page" => OnForbidden::Page, "404" => OnForbidden::NotFound, }
     Algorithm {
         "RS256" => Algorithm::RS256,

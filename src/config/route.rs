@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     identity::ProviderId,
-    policy::{Access, Admission, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
+    policy::{Access, Admission, Mode, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
     upstream::{self, BodyLimits, Destination, DestinationScheme, Timeouts},
 };
 
@@ -49,6 +49,7 @@ pub(super) fn route(
         .into_value()
         .map(|list| list.values().collect());
     let on_forbidden = table.on_forbidden.value().copied().unwrap_or(OnForbidden::default());
+    let mode = mode(&here, &table.mode, load);
     let access = access(&here, table, offers, load);
     let (urls, places) = urls?;
     let route = Route {
@@ -57,6 +58,7 @@ pub(super) fn route(
         urls,
         methods,
         access: access?,
+        mode,
         on_forbidden,
     };
     Some(Placed {
@@ -65,6 +67,23 @@ pub(super) fn route(
         at,
         urls: places,
     })
+}
+
+/// What is not enforced is said aloud at every start.
+fn mode(here: &Table, field: &Field<Mode>, load: &mut Load<'_>) -> Mode {
+    let mode = field.value().copied().unwrap_or_default();
+    if let (Mode::Shadow, Some(at)) = (mode, field.at()) {
+        let message = format!(
+            "[{}] is in the shadow: whoever comes passes, whatever its rules say",
+            here.name
+        );
+        load.findings.warning(
+            at,
+            message,
+            "write mode = \"enforce\" once the log says what you expect",
+        );
+    }
+    mode
 }
 
 fn urls(here: &Table, table: &mut file::Route, load: &mut Load<'_>) -> Option<(Vec<RouteUrl>, Vec<Span>)> {
@@ -184,6 +203,7 @@ fn only_public(public: Public, table: &file::Route, load: &mut Load<'_>) {
         ("identity", table.identity.at()),
         ("on_unauthenticated", table.on_unauthenticated.at()),
         ("on_forbidden", table.on_forbidden.at()),
+        ("mode", table.mode.at()),
         ("insecure_cross_site_requests", table.insecure_cross_site_requests.at()),
     ];
     for (key, at) in meaningless {

@@ -150,7 +150,7 @@ impl Gateway {
         visit.authenticated_as(&authentication);
         match policy::decide(route, &facts, authentication, now) {
             Decision::Allow(permit) => {
-                visit.allowed();
+                visit.allowed(&permit);
                 let arrival = Arrival { origin: &origin, peer };
                 let lifeline = self.lifeline(asked, &permit, visit);
                 let stopwatch = Stopwatch::start();

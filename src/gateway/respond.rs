@@ -100,22 +100,13 @@ impl Gateway {
     /// What somebody who is known, and may not pass, is told.
     pub(super) fn deny(&self, denial: Denial, route: &Route, visit: &mut Visit<'_>) -> Response<Body> {
         visit.decision = "deny";
-        let (reason, notice) = match denial {
-            Denial::Unmet(requirement) => (
-                format!("allow.{requirement}"),
-                forbidden("This place is not open to your account."),
-            ),
-            Denial::Rule(index) => (
-                format!("deny[{index}]"),
-                forbidden("This place is closed to your account."),
-            ),
-            Denial::CrossSite => (
-                "cross_site".to_owned(),
-                Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
-                    .explained("A page of another site asked your browser to act here in your name."),
-            ),
+        visit.reason = Some(denial.to_string());
+        let notice = match denial {
+            Denial::Unmet(_) => forbidden("This place is not open to your account."),
+            Denial::Rule(_) => forbidden("This place is closed to your account."),
+            Denial::CrossSite => Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
+                .explained("A page of another site asked your browser to act here in your name."),
         };
-        visit.reason = Some(reason);
         match (denial, route.on_forbidden) {
             (Denial::Unmet(_) | Denial::Rule(_), OnForbidden::NotFound) => self.tell(not_found(), visit),
             (Denial::Unmet(_) | Denial::Rule(_), OnForbidden::Page) | (Denial::CrossSite, _) => {

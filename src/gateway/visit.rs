@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use super::Reader;
 use crate::{
     identity::{Identity, Proof},
-    policy::{Authentication, Route, RouteId, Routes},
+    policy::{Authentication, Permit, Route, RouteId, Routes},
     secret::{self, random_bytes},
     session::Held,
     telemetry::{self, AccessRecord, RouteCounts, Stopwatch},
@@ -71,6 +71,8 @@ pub(super) struct Visit<'a> {
     /// `allow`, `login`, `challenge`, `deny`, `endpoint` or `error`.
     pub(super) decision: &'static str,
     pub(super) reason: Option<String>,
+    /// What would have been decided, were the route not in the shadow.
+    would: Option<&'static str>,
     /// Where a login that did not succeed was to lead.
     pub(super) way_back: Option<String>,
     method: Method,
@@ -107,6 +109,7 @@ impl<'a> Visit<'a> {
             session: None,
             decision: "error",
             reason: None,
+            would: None,
             way_back: None,
             method: request.method().clone(),
             target: None,
@@ -145,8 +148,12 @@ impl<'a> Visit<'a> {
         }
     }
 
-    pub(super) fn allowed(&mut self) {
+    pub(super) fn allowed(&mut self, permit: &Permit) {
         self.decision = "allow";
+        if let Some(refusal) = permit.refusal() {
+            self.would = Some(refusal.word());
+            self.reason = Some(refusal.reason());
+        }
     }
 
     /// Notes how long the upstream took.
@@ -236,6 +243,7 @@ impl Drop for Visit<'_> {
             status: self.status(),
             route: route.map(|route| (route.id.index(), &*route.name)),
             decision: self.decision,
+            would: self.would,
             reason: self.reason.as_deref(),
             authentication: self.authentication,
             subject: subject.as_deref(),

@@ -1,6 +1,6 @@
 //! The verdict, and the proof of it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use super::{RouteId, requirement::Requirement};
 use crate::identity::{Identity, ProviderId, Scopes, Strength, TokenError};
@@ -28,7 +28,7 @@ pub enum Decision {
 ///
 /// ```compile_fail
 /// // The fields are private: nobody else can make one …
-/// let permit = vestibule::policy::Permit { route: vestibule::policy::RouteId::new(0), identity: None };
+/// let permit = vestibule::policy::Permit { route: vestibule::policy::RouteId::new(0), identity: None, refusal: None };
 /// ```
 ///
 /// ```compile_fail
@@ -46,18 +46,38 @@ pub enum Decision {
 pub struct Permit {
     route: RouteId,
     identity: Option<Arc<Identity>>,
+    /// What would have been decided, where that does not count.
+    refusal: Option<Box<Decision>>,
 }
 
 impl Permit {
     pub(super) fn for_anybody(route: RouteId) -> Self {
-        Self { route, identity: None }
+        Self {
+            route,
+            identity: None,
+            refusal: None,
+        }
+    }
+
+    pub(super) fn in_spite_of(refusal: Decision, route: RouteId, identity: Option<Arc<Identity>>) -> Self {
+        Self {
+            route,
+            identity,
+            refusal: Some(refusal.into()),
+        }
     }
 
     pub(super) fn for_identity(route: RouteId, identity: Arc<Identity>) -> Self {
         Self {
             route,
             identity: Some(identity),
+            refusal: None,
         }
+    }
+
+    /// What the route would have decided, were it not in the shadow.
+    pub fn refusal(&self) -> Option<&Decision> {
+        self.refusal.as_deref()
     }
 
     pub fn route(&self) -> RouteId {
@@ -111,6 +131,50 @@ impl From<TokenError> for Challenge {
             | TokenError::Claim(_)
             | TokenError::Inactive
             | TokenError::SenderConstrained => Self::InvalidToken(error),
+        }
+    }
+}
+
+impl Decision {
+    /// In a word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Allow(_) => "allow",
+            Self::Login(_) => "login",
+            Self::Challenge(_) => "challenge",
+            Self::Deny(_) => "deny",
+        }
+    }
+
+    /// Why, for the log; nothing where it is allowed.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Allow(_) => String::new(),
+            Self::Login(_) => "login_needed".into(),
+            Self::Challenge(challenge) => challenge.to_string(),
+            Self::Deny(denial) => denial.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TokenMissing => f.write_str("token_missing"),
+            Self::InvalidRequest => f.write_str("invalid_request"),
+            Self::InvalidToken(error) => error.fmt(f),
+            Self::InsufficientScope(_) => f.write_str("insufficient_scope"),
+            Self::InsufficientAuthentication(_) => f.write_str("insufficient_user_authentication"),
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unmet(requirement) => write!(f, "allow.{requirement}"),
+            Self::Rule(index) => write!(f, "deny[{index}]"),
+            Self::CrossSite => f.write_str("cross_site"),
         }
     }
 }

@@ -13,8 +13,8 @@ pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Per
 pub use explain::{Candidate, Finding, Standing};
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
 pub use route::{
-    Access, Admission, Host, Lookup, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl, Routes,
-    Scheme, Tie,
+    Access, Admission, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl,
+    Routes, Scheme, Tie,
 };
 
 use crate::{
@@ -59,6 +59,34 @@ pub enum Initiator {
 
 /// Decides whether a request may pass, and what to ask for when it may not.
 pub fn decide(route: &Route, request: &RequestFacts<'_>, authentication: Authentication, now: Timestamp) -> Decision {
+    match route.mode {
+        Mode::Enforce => judge(route, request, authentication, now),
+        Mode::Shadow => in_the_shadow(route, request, authentication, now),
+    }
+}
+
+/// Lets everybody pass, and notes what they would have been told. Who is known is told to the application all the same.
+fn in_the_shadow(
+    route: &Route,
+    request: &RequestFacts<'_>,
+    authentication: Authentication,
+    now: Timestamp,
+) -> Decision {
+    let known = match (&authentication, &route.access) {
+        (Authentication::Verified(identity), Access::Protected(admission)) => Some(identity)
+            .filter(|identity| admission.accepts(identity.proof) && now < identity.expires_at)
+            .cloned(),
+        (Authentication::Verified(_) | Authentication::Anonymous | Authentication::Rejected(_), _) => None,
+    };
+    match judge(route, request, authentication, now) {
+        Decision::Allow(permit) => Decision::Allow(permit),
+        refusal @ (Decision::Login(_) | Decision::Challenge(_) | Decision::Deny(_)) => {
+            Decision::Allow(Permit::in_spite_of(refusal, route.id, known))
+        }
+    }
+}
+
+fn judge(route: &Route, request: &RequestFacts<'_>, authentication: Authentication, now: Timestamp) -> Decision {
     let Access::Protected(admission) = &route.access else {
         return Decision::Allow(Permit::for_anybody(route.id));
     };

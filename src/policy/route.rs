@@ -30,7 +30,17 @@ pub struct Route {
     /// Absent: any method.
     pub methods: Option<Vec<Method>>,
     pub access: Access,
+    pub mode: Mode,
     pub on_forbidden: OnForbidden,
+}
+
+/// Whether what is decided counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Enforce,
+    /// Whoever comes passes; what would be refused is only noted.
+    Shadow,
 }
 
 impl Route {

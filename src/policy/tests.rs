@@ -43,6 +43,7 @@ fn route(access: Access) -> Route {
         urls: Vec::new(),
         methods: None,
         access,
+        mode: Mode::Enforce,
         on_forbidden: OnForbidden::Page,
     }
 }
@@ -249,6 +250,44 @@ fn the_golden_table() {
 }
 
 #[test]
+fn in_the_shadow_everybody_passes_and_what_would_be_decided_is_known() {
+    let group = Requirements {
+        groups: names(&["admins"]),
+        ..Requirements::default()
+    };
+    let route = Route {
+        mode: Mode::Shadow,
+        ..route(allow(group))
+    };
+    let method = Method::GET;
+    let request = request(&method, Client::Navigation, Initiator::OwnSite);
+    let ended = Identity {
+        expires_at: NOW,
+        ..identity(Proof::Session)
+    };
+    for (authentication, would, is_told) in [
+        (Authentication::Anonymous, "login", None),
+        (Authentication::Rejected(TokenError::Signature), "challenge", None),
+        (verified(ended), "login", None),
+        (verified(identity(Proof::Session)), "deny", Some(())),
+    ] {
+        let Decision::Allow(permit) = decide(&route, &request, authentication, NOW) else {
+            panic!("not allowed")
+        };
+        assert_eq!(permit.refusal().map(Decision::word), Some(would));
+        assert_eq!(permit.identity().map(drop), is_told, "{would}");
+    }
+    let admin = Identity {
+        groups: names(&["admins"]),
+        ..identity(Proof::Session)
+    };
+    let Decision::Allow(permit) = decide(&route, &request, verified(admin), NOW) else {
+        panic!("not allowed")
+    };
+    assert!(permit.refusal().is_none() && permit.identity().is_some());
+}
+
+#[test]
 fn a_public_route_asks_nobody() {
     let route = route(Access::Public);
     let method = Method::GET;
@@ -402,6 +441,7 @@ mod lookup {
             urls: vec![url(host, path)],
             methods: (!methods.is_empty()).then(|| methods.to_vec()),
             access: Access::Public,
+            mode: Mode::Enforce,
             on_forbidden: OnForbidden::Page,
         };
         Routes::new(entries.iter().enumerate().map(route).collect())

@@ -22,7 +22,9 @@ pub struct AccessRecord<'a> {
     pub route: Option<(usize, &'a str)>,
     /// `allow`, `login`, `challenge`, `deny`, `endpoint`, `error`, `not_found`.
     pub decision: &'static str,
-    /// Why, where the decision is not to allow.
+    /// What would have been decided, were the route not in the shadow.
+    pub would: Option<&'static str>,
+    /// Why, where the decision is not to allow, or would not be.
     pub reason: Option<&'a str>,
     /// What the request proved: `session`, `bearer`, `anonymous` (on public routes too) or `rejected`.
     pub authentication: Option<&'static str>,
@@ -68,6 +70,7 @@ fn line(format: LogFormat, record: &AccessRecord<'_>) -> String {
     line.string("decision", record.decision);
     let optional = [
         ("route", record.route.map(|(_, name)| name)),
+        ("would", record.would),
         ("reason", record.reason),
         ("authentication", record.authentication),
         ("subject", record.subject),
@@ -112,6 +115,7 @@ mod tests {
             status: 403,
             route: Some((0, "wiki")),
             decision: "deny",
+            would: None,
             reason: Some("no group"),
             authentication: None,
             subject: None,

@@ -11,12 +11,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::routes::{Durations, RequestLabels, histogram};
+use super::routes::{Durations, RequestLabels, ShadowLabels, histogram};
 
 /// What is counted for as long as the process lives.
 pub struct Metrics {
     registry: Registry,
     pub(super) requests: Family<RequestLabels, Counter>,
+    /// What routes in the shadow would have refused.
+    pub(super) shadow: Family<ShadowLabels, Counter>,
     pub(super) durations: Durations,
     pub(super) upstream_durations: Durations,
     pub(super) authentications: [(&'static str, Counter); 4],
@@ -82,6 +84,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("vestibule"),
             requests: Family::default(),
+            shadow: Family::default(),
             durations: Durations::new_with_constructor(histogram),
             upstream_durations: Durations::new_with_constructor(histogram),
             authentications: ["session", "bearer", "anonymous", "rejected"].map(|result| (result, Counter::default())),
@@ -108,6 +111,8 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of this program", build);
         registry.register("requests", "Requests that were answered", self.requests.clone());
+        let help = "Requests that passed because their route is in the shadow, by what they would have been told";
+        registry.register("shadow_refusals", help, self.shadow.clone());
         registry.register(
             "request_duration_seconds",
             "Until the head of the answer is there",
@@ -246,6 +251,7 @@ mod tests {
             status,
             route,
             decision,
+            would: None,
             reason: None,
             authentication: Some("session"),
             subject: None,

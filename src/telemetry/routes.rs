@@ -48,6 +48,12 @@ pub(super) struct RequestLabels {
     status: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ShadowLabels {
+    route: Arc<str>,
+    would: &'static str,
+}
+
 pub(super) type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
 impl Metrics {
@@ -67,6 +73,12 @@ impl Metrics {
         let labels = RouteLabels { route: route.clone() };
         self.durations.remove(&labels);
         self.upstream_durations.remove(&labels);
+        for would in ["login", "challenge", "deny"] {
+            self.shadow.remove(&ShadowLabels {
+                route: route.clone(),
+                would,
+            });
+        }
         for (decision, status) in DECISIONS
             .iter()
             .flat_map(|decision| STATUSES.map(|status| (*decision, status)))
@@ -92,6 +104,13 @@ impl RouteCounts {
             return;
         };
         route.count(record, &self.metrics.requests);
+        if let Some(would) = record.would {
+            let route = route.name.clone();
+            self.metrics
+                .shadow
+                .get_or_create_owned(&ShadowLabels { route, would })
+                .inc();
+        }
         route.duration.observe(record.duration.as_secs_f64());
         if let Some(upstream) = record.upstream {
             route.upstream.observe(upstream.as_secs_f64());

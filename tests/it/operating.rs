@@ -404,3 +404,33 @@ async fn a_file_that_changes_is_loaded_when_it_has_been_written() {
     let rest = scene.gateway.stop().join("\n");
     assert!(!rest.contains("admim"), "nobody asked for it");
 }
+
+#[tokio::test]
+async fn a_route_in_the_shadow_lets_everybody_pass_and_counts_who_would_not() {
+    let house = crate::support::house::House::open_with(|address| {
+        format!(
+            "\n[route.new]\nurl = \"http://{address}/new\"\nupstream = \"http://127.0.0.1:9\"\nmode = \"shadow\"\n\
+             auth = [\"bearer\"]\nallow.groups = [\"admins\"]\n"
+        )
+    })
+    .await;
+    let ask = async |token: Option<String>| {
+        let request = client().get(house.url("/new"));
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.send().await.unwrap().status()
+    };
+    // Behind the door is nobody, which is a 502.
+    assert_eq!(ask(None).await, 502);
+    assert_eq!(ask(Some(house.jwt("alice"))).await, 502);
+    assert_eq!(ask(Some(house.jwt("admin"))).await, 502);
+    let (_, metrics) = house.admin("/metrics").await;
+    for line in [
+        "vestibule_shadow_refusals_total{route=\"new\",would=\"challenge\"} 1\n",
+        "vestibule_shadow_refusals_total{route=\"new\",would=\"deny\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{metrics}\nlacks {line}");
+    }
+}

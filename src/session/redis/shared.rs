@@ -36,7 +36,7 @@ use crate::{
 /// Which of the sessions that browsers hold have ended, on whatever replica; it keeps none itself.
 ///
 /// Requests look into the memory of this replica alone. A task keeps it complete, and when it could not do so for
-/// [`PROMISE`], nobody knows: every answer is an error then.
+/// five seconds, nobody knows: every answer is an error then.
 #[derive(Debug)]
 pub struct SharedEndings {
     here: Arc<MemoryStore>,

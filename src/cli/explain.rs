@@ -10,6 +10,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, ValueEnum};
+use http::HeaderName;
 use serde_json::{Value, json};
 
 use super::{
@@ -215,16 +216,11 @@ fn headers(outcome: &Outcome<'_>, settings: &Settings) -> String {
     if outcome.headers.is_empty() {
         text.push_str("    nothing about who comes\n");
     }
-    let others = settings
-        .upstreams
-        .iter()
-        .flat_map(|upstream| &upstream.identity_headers);
-    let mut stripped: Vec<&str> = others.map(|header| header.name.as_str()).collect();
+    let mut stripped: Vec<&str> = settings.scrub.identity_headers.iter().map(HeaderName::as_str).collect();
     stripped.sort_unstable();
-    stripped.dedup();
     let _ = writeln!(
         text,
-        "\nTaken out of the request, in every spelling\n    {}",
+        "\nTaken out of the request, in every spelling\n    {}, and the families that gateways are known to send",
         stripped.join(", ")
     );
     text

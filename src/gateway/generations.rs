@@ -91,7 +91,6 @@ impl Gateway {
         earlier: Option<&Self>,
     ) -> Result<Self, StartError> {
         let scrubber = Scrubber::new(parts.scrub);
-        let frontchannel = Allowance::over(parts.session.max_lifetime);
         let pages = Pages::new(parts.providers.iter().map(|provider| provider.issuer.as_str()))?;
         let counts = metrics.routes(parts.routes.iter().map(|route| &*route.name));
         let sessions = match earlier {
@@ -99,6 +98,7 @@ impl Gateway {
             None => Sessions::new(parts.session),
         };
         let sessions = Arc::new(sessions.ok_or(StartError::NoKey)?);
+        let frontchannel = Allowance::over(sessions.remembered_for());
         old_keys::count(&sessions, clock.clone(), metrics.clone());
         let providers = earlier.map(|earlier| &*earlier.providers);
         let providers = Arc::new(Providers::new(parts.providers, &metrics, providers)?);

@@ -69,7 +69,7 @@ impl Sessions {
 
     /// Ends what stands under an index, and began until `at`; says how many were found.
     pub(super) async fn end_under(&self, index: &[&str], at: Timestamp) -> Result<usize, StoreError> {
-        let (store, indices, life) = (self.store.clone(), self.all_indices(index), self.settings.max_lifetime);
+        let (store, indices, life) = (self.store.clone(), self.all_indices(index), self.remembered_for);
         to_its_end(async move {
             let mut found: usize = 0;
             for index in indices {

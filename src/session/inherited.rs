@@ -13,6 +13,7 @@ impl Sessions {
             settings.keys = self.settings.keys.clone();
         }
         let mut sessions = Self::in_store(settings, self.store.clone())?;
+        sessions.remembered_for = self.remembered_for.max(sessions.remembered_for);
         let same_wait = sessions.settings.idle_timeout == self.settings.idle_timeout;
         if same_wait && sessions.ring.has_keys_of(&self.ring) {
             // Who came with an old key is known already.

@@ -51,6 +51,9 @@ pub struct Sessions {
     store: Arc<dyn SessionStore>,
     /// Which of the sessions that browsers hold are sealed with an old key, as far as anybody can tell.
     lagging: Option<Arc<Lagging>>,
+    /// How long an ending is remembered: the longest that a session could live since the start, so that none comes back
+    /// when lives are made short and long again.
+    remembered_for: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +105,7 @@ impl Sessions {
         let lagging = (in_browsers && ring.has_old_keys()).then(|| Lagging::within(settings.idle_timeout).into());
         Some(Self {
             lagging,
+            remembered_for: settings.max_lifetime,
             index_keys: ring.index_keys(),
             settings,
             ring,
@@ -109,6 +113,11 @@ impl Sessions {
             fingerprints: FingerprintKey::random(),
             store,
         })
+    }
+
+    /// How long an ending is remembered.
+    pub fn remembered_for(&self) -> Duration {
+        self.remembered_for
     }
 
     pub fn settings(&self) -> &Settings {

@@ -566,3 +566,16 @@ async fn a_session_that_moved_to_a_new_key_is_found_when_the_old_one_is_gone() {
     assert_eq!(alone.end_of(&issuer, Whose::Subject(&ann), NOW, NOW).await.unwrap(), 1);
     assert!(!is_there(&alone, &phone, NOW).await);
 }
+
+#[tokio::test]
+async fn an_ending_is_remembered_for_the_longest_life_since_the_start() {
+    let of_hours = |hours: u64| Settings {
+        max_lifetime: Duration::from_secs(hours * 3_600),
+        ..settings()
+    };
+    let started = Sessions::new(of_hours(8)).unwrap();
+    let shorter = started.under(of_hours(1)).unwrap();
+    assert_eq!(shorter.remembered_for(), Duration::from_secs(8 * 3_600));
+    let longer = shorter.under(of_hours(9)).unwrap();
+    assert_eq!(longer.remembered_for(), Duration::from_secs(9 * 3_600));
+}

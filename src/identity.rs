@@ -163,6 +163,27 @@ impl Claims {
         }
     }
 
+    /// Whether somebody else keeps the claim: it is not here, and `_claim_names` has it (OIDC Core §5.6.2), or
+    /// `hasgroups` as Entra ID writes it where there is no room for more.
+    pub fn is_elsewhere(&self, path: &ClaimPath) -> bool {
+        self.member(path.first_segment()).is_none() && self.is_said_to_be_elsewhere(path)
+    }
+
+    /// The same, also where it was fetched from there.
+    pub fn is_said_to_be_elsewhere(&self, path: &ClaimPath) -> bool {
+        let name = path.first_segment();
+        let names = self.member("_claim_names");
+        let flag = self.member("hasgroups").filter(|_| name == "groups");
+        names.is_some_and(|names| names.get(name).is_some())
+            || flag.is_some_and(|flag| *flag == Value::Bool(true) || flag.as_str() == Some("true"))
+    }
+
+    /// Puts a member in the place of what was there.
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.0.insert(name.into(), value);
+        self
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (&**name, value))
     }
@@ -307,6 +328,10 @@ impl ClaimPath {
             .then_some(Self { segments })
     }
 
+    pub fn is_nested(&self) -> bool {
+        self.segments.len() > 1
+    }
+
     pub fn first_segment(&self) -> &str {
         self.segments.first().map_or("", |segment| segment)
     }
@@ -340,6 +365,8 @@ pub struct Identity {
     pub email: Option<Box<str>>,
     /// What the provider's `groups_claim` says.
     pub groups: Vec<Box<str>>,
+    /// Whether there may be groups that nobody told: no groups, and not the same as none.
+    pub groups_elsewhere: bool,
     pub scopes: Scopes,
     pub claims: Claims,
     /// When the proof ends.
@@ -362,6 +389,10 @@ impl ClaimNames {
 
     pub fn groups(&self, claims: &Claims) -> Vec<Box<str>> {
         claims.texts_at(&self.groups).into_iter().map(Into::into).collect()
+    }
+
+    pub fn groups_elsewhere(&self, claims: &Claims) -> bool {
+        claims.is_elsewhere(&self.groups)
     }
 
     /// An address counts when the provider says `email_verified: true` (OIDC Core §5.1).

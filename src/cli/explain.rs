@@ -303,7 +303,7 @@ fn decided(decision: &Decision, allow: &[Finding]) -> Vec<String> {
         Decision::Challenge(Challenge::InvalidRequest) => vec!["the credential cannot be read".into()],
         Decision::Challenge(Challenge::InvalidToken(error)) => vec![format!("the credential does not count: {error}")],
         Decision::Challenge(Challenge::InsufficientScope(_) | Challenge::InsufficientAuthentication(_))
-        | Decision::Deny(Denial::Unmet(_)) => unmet(),
+        | Decision::Deny(Denial::Unmet(_) | Denial::Unknown(_)) => unmet(),
         Decision::Deny(Denial::Rule(index)) => {
             vec![format!("the {}. [[deny]] table applies", index.saturating_add(1))]
         }

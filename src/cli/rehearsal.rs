@@ -215,6 +215,7 @@ fn identity(provider: &provider::Settings, person: &Person, proof: Proof, now: T
         username: names.username(&claims),
         email: names.email(&claims, now),
         groups: names.groups(&claims),
+        groups_elsewhere: names.groups_elsewhere(&claims),
         // A login holds what it asked for, unless it is said otherwise.
         scopes: scopes.unwrap_or_else(|| match proof {
             Proof::Session => provider.scopes.clone(),

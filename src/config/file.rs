@@ -224,6 +224,8 @@ tables! {
         revocation_endpoint: ProviderUrl,
         end_session_endpoint: ProviderUrl,
         jwks_uri: ProviderUrl,
+        /// Where the groups are listed of whoever has too many of them for a token, as Microsoft Graph lists them.
+        groups_endpoint: ProviderUrl,
         /// How far the clocks may differ when an ID token is checked.
         clock_skew: Skew,
         /// Lets e-mail addresses count that nobody verified.

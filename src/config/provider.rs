@@ -66,9 +66,11 @@ pub(super) fn settings(name: &str, table: At<file::Provider>, load: &mut Load<'_
     let here = Table::new(format!("provider.{name}"), table.at);
     let mut table = table.value;
     let auth = client_auth(&here, &table, load);
-    let endpoints = endpoints(&mut table);
+    let mut endpoints = endpoints(&mut table);
     let claim_names = claim_names(&here, &mut table, load);
+    let groups_endpoint = take(&mut table.groups_endpoint);
     let issuer = load.required(&here, "issuer", table.issuer, "\"https://id.example.com/realms/corp\"");
+    endpoints.groups = groups_listed_at(groups_endpoint, &claim_names, issuer.as_ref(), load);
     let client_id = load.required(&here, "client_id", table.client_id, "\"wiki\"");
     let scopes = scopes(table.scopes, load);
     let authorization_params = authorization_params(table.authorization_params, load);
@@ -208,7 +210,41 @@ fn endpoints(table: &mut file::Provider) -> EndpointOverrides {
         revocation: text(&mut table.revocation_endpoint),
         end_session: text(&mut table.end_session_endpoint),
         jwks_uri: text(&mut table.jwks_uri),
+        groups: None,
     }
+}
+
+/// Issuers of Entra ID, and where Microsoft Graph is for each.
+const ENTRA: [(&str, &str); 4] = [
+    ("https://login.microsoftonline.com/", "https://graph.microsoft.com"),
+    ("https://sts.windows.net/", "https://graph.microsoft.com"),
+    ("https://login.microsoftonline.us/", "https://graph.microsoft.us"),
+    (
+        "https://login.partner.microsoftonline.cn/",
+        "https://microsoftgraph.chinacloudapi.cn",
+    ),
+];
+
+/// Where the groups are that are too many for a token.
+fn groups_listed_at(
+    given: Field<ProviderUrl>,
+    names: &ClaimNames,
+    issuer: Option<&IssuerUrl>,
+    load: &mut Load<'_>,
+) -> Option<String> {
+    if let Some(at) = given.at()
+        && names.groups.is_nested()
+    {
+        let message = "`groups_endpoint` lists groups, which is no part of another claim";
+        let instead = "write groups_claim = \"groups\", or leave `groups_endpoint` out";
+        load.findings.problem(at, message, instead);
+    }
+    let entra = || {
+        let issuer = issuer.filter(|_| !names.groups.is_nested())?;
+        let (_, graph) = ENTRA.iter().find(|(issued, _)| issuer.0.text.starts_with(issued))?;
+        Some(format!("{graph}/v1.0/me/transitiveMemberOf?$select=id&$top=999"))
+    };
+    given.into_value().map(|url| url.text).or_else(entra)
 }
 
 fn scopes(field: Field<NonEmpty<Scope>>, load: &mut Load<'_>) -> Option<Scopes> {

@@ -103,13 +103,19 @@ impl Gateway {
         visit.reason = Some(denial.to_string());
         let notice = match denial {
             Denial::Unmet(_) => forbidden("This place is not open to your account."),
+            Denial::Unknown(_) => forbidden(
+                "Your account has more groups than the login service tells, so nobody can say whether this place is open to \
+                 it. Whoever runs this site can have them asked for.",
+            ),
             Denial::Rule(_) => forbidden("This place is closed to your account."),
             Denial::CrossSite => Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
                 .explained("A page of another site asked your browser to act here in your name."),
         };
         match (denial, route.on_forbidden) {
-            (Denial::Unmet(_) | Denial::Rule(_), OnForbidden::NotFound) => self.tell(not_found(), visit),
-            (Denial::Unmet(_) | Denial::Rule(_), OnForbidden::Page) | (Denial::CrossSite, _) => {
+            (Denial::Unmet(_) | Denial::Unknown(_) | Denial::Rule(_), OnForbidden::NotFound) => {
+                self.tell(not_found(), visit)
+            }
+            (Denial::Unmet(_) | Denial::Unknown(_) | Denial::Rule(_), OnForbidden::Page) | (Denial::CrossSite, _) => {
                 self.tell(notice, visit)
             }
         }

@@ -93,6 +93,7 @@ impl Rules {
                 username: names.username(&identity.claims),
                 email: names.email(&identity.claims, now),
                 groups: names.groups(&identity.claims),
+                groups_elsewhere: names.groups_elsewhere(&identity.claims),
                 ..(**identity).clone()
             })
         })

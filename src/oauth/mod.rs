@@ -5,6 +5,7 @@ pub mod answer;
 pub mod authorization;
 pub mod client;
 pub mod discovery;
+pub mod distributed;
 pub mod id_token;
 pub mod introspection;
 pub mod jwks;

@@ -173,6 +173,7 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unmet(requirement) => write!(f, "allow.{requirement}"),
+            Self::Unknown(requirement) => write!(f, "allow.{requirement}: the provider keeps them elsewhere"),
             Self::Rule(index) => write!(f, "deny[{index}]"),
             Self::CrossSite => f.write_str("cross_site"),
         }
@@ -184,7 +185,9 @@ impl fmt::Display for Denial {
 pub enum Denial {
     /// A requirement of `allow` is not met.
     Unmet(Requirement),
-    /// The `deny` table with this index applies.
+    /// Nobody knows whether it is met, for the provider keeps elsewhere what it looks at.
+    Unknown(Requirement),
+    /// The `deny` table with this index applies, or may.
     Rule(usize),
     /// A page of another site tried to act with the person's cookie.
     CrossSite,

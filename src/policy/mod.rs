@@ -114,7 +114,10 @@ fn judge(route: &Route, request: &RequestFacts<'_>, authentication: Authenticati
     }
     let allow = &admission.allow;
     if let Some(requirement) = allow.first_unmet(case) {
-        return Decision::Deny(Denial::Unmet(requirement));
+        return Decision::Deny(match allow.is_unknown(requirement, case) {
+            true => Denial::Unknown(requirement),
+            false => Denial::Unmet(requirement),
+        });
     }
     if !allow.scopes_held(&identity) {
         return Decision::Challenge(Challenge::InsufficientScope(allow.scopes.clone()));

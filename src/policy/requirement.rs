@@ -119,7 +119,29 @@ impl Requirements {
 
     /// Whether the table asks for something and all of it is met: when a `deny` table applies.
     pub fn all_apply(&self, case: Case<'_>) -> bool {
-        !self.is_empty() && self.verdicts(case).all(|(_, met)| met)
+        let applies = |(requirement, met)| met || self.is_unknown(requirement, case);
+        !self.is_empty() && self.verdicts(case).all(applies)
+    }
+
+    /// Whether nobody knows if it is met, because the provider keeps elsewhere what it looks at (OIDC Core §5.6.2).
+    /// Then nothing is allowed for it, and everything denied.
+    pub fn is_unknown(&self, requirement: Requirement, case: Case<'_>) -> bool {
+        let elsewhere = |rule: &ClaimRule| case.identity.claims.is_elsewhere(&rule.path);
+        match requirement {
+            Requirement::Groups => case.identity.groups_elsewhere,
+            Requirement::Claims => {
+                let known = self.claims.iter().filter(|rule| !elsewhere(rule));
+                self.claims.iter().any(elsewhere) && { known }.all(|rule| rule.is_met(case.identity))
+            }
+            Requirement::Emails
+            | Requirement::EmailDomains
+            | Requirement::Subjects
+            | Requirement::Scopes
+            | Requirement::Cidrs
+            | Requirement::Acr
+            | Requirement::Amr
+            | Requirement::MaxAge => false,
+        }
     }
 
     pub fn is_empty(&self) -> bool {

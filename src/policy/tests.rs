@@ -70,6 +70,7 @@ fn identity(proof: Proof) -> Identity {
         username: Some("ann".into()),
         email: Some("ann@example.com".into()),
         groups: vec!["finance".into(), "staff".into()],
+        groups_elsewhere: false,
         scopes: Scopes::parse("openid reports.read"),
         claims: Claims::from_iter([
             ("realm_access", json!({"roles": ["reporter", 7]})),
@@ -550,4 +551,51 @@ mod lookup {
         let origin = routes.origin("wiki.example.com", Some(443)).unwrap();
         assert_eq!(origin.to_string(), "https://wiki.example.com");
     }
+}
+
+fn decide_alone(access: Access, identity: Identity) -> Decision {
+    let method = Method::GET;
+    let request = request(&method, Client::Programmatic, Initiator::OwnSite);
+    decide(&route(access), &request, verified(identity), NOW)
+}
+
+#[test]
+fn groups_that_are_elsewhere_allow_nothing_and_deny() {
+    let elsewhere = Identity {
+        groups: Vec::new(),
+        groups_elsewhere: true,
+        claims: Claims::from_iter([("_claim_names", json!({ "roles": "src1" }))]),
+        ..identity(Proof::Session)
+    };
+    let groups = || Requirements {
+        groups: names(&["staff"]),
+        ..Requirements::default()
+    };
+    let roles = || Requirements {
+        claims: vec![rule("roles", json!("author"))],
+        ..Requirements::default()
+    };
+    for (asked, requirement) in [(groups(), Requirement::Groups), (roles(), Requirement::Claims)] {
+        let allowed = decide_alone(allow(asked.clone()), elsewhere.clone());
+        assert!(
+            matches!(allowed, Decision::Deny(Denial::Unknown(unknown)) if unknown == requirement),
+            "{allowed:?}"
+        );
+        let denied = Access::Protected(Admission {
+            deny: vec![asked],
+            ..admission()
+        });
+        let denied = decide_alone(denied, elsewhere.clone());
+        assert!(matches!(denied, Decision::Deny(Denial::Rule(0))), "{denied:?}");
+    }
+    // A table that does not apply for another reason does not.
+    let others = Requirements {
+        subjects: names(&["bob"]),
+        ..groups()
+    };
+    let access = Access::Protected(Admission {
+        deny: vec![others],
+        ..admission()
+    });
+    assert!(matches!(decide_alone(access, elsewhere), Decision::Allow(_)));
 }

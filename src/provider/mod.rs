@@ -1,6 +1,7 @@
 //! An authorization server over the wire: discovery, keys, tokens and introspection, with their caches.
 
 mod bearer;
+mod groups;
 mod inherited;
 mod kept;
 mod logout;
@@ -161,6 +162,7 @@ struct Endpoints {
     revocation: Option<Uri>,
     end_session: Option<url::Url>,
     jwks: Option<Uri>,
+    groups: Option<Uri>,
 }
 
 impl Endpoints {
@@ -174,6 +176,7 @@ impl Endpoints {
             revocation: discovery::uri(url(&overrides.revocation)),
             end_session: url(&overrides.end_session),
             jwks: discovery::uri(url(&overrides.jwks_uri)),
+            groups: discovery::uri(url(&overrides.groups)),
         }
     }
 }
@@ -269,6 +272,13 @@ impl Provider {
         if let Some(more) = self.userinfo(&login, &metadata).await? {
             login.claims = token::completed(login.claims, more);
         }
+        if login.claims.is_elsewhere(&self.claim_names().groups) {
+            login.claims = match self.groups_elsewhere(&login, now).await? {
+                Some(groups) => self.with_groups(login.claims, groups),
+                None => login.claims,
+            };
+        }
+        login.claims = login.claims.without(&groups::SPENT);
         Ok(login)
     }
 
@@ -303,7 +313,24 @@ impl Provider {
         })?;
         // The new tokens must not be lost because userinfo is not well: then the old claims stand a while longer.
         let userinfo = self.userinfo(&renewed, &metadata).await.unwrap_or_default();
+        let said = match tokens.id_token {
+            Some(_) => &renewed.claims,
+            None => &login.claims,
+        };
+        let elsewhere = said.is_said_to_be_elsewhere(&self.claim_names().groups);
+        let groups = match elsewhere {
+            true => Some(self.groups_elsewhere(&renewed, now).await),
+            false => None,
+        };
         renewed.claims = token::renewed(renewed.claims, userinfo, login.claims.clone());
+        renewed.claims = match groups {
+            // An outage takes nobody's groups away, as little as it does the claims of userinfo.
+            Some(Err(_)) => self.with_groups_of(renewed.claims, &login.claims),
+            Some(Ok(Some(groups))) => self.with_groups(renewed.claims, groups),
+            Some(Ok(None)) => renewed.claims.without(&[self.claim_names().groups.first_segment()]),
+            None => renewed.claims,
+        };
+        renewed.claims = renewed.claims.without(&groups::SPENT);
         Ok(renewed)
     }
 

@@ -56,6 +56,8 @@ pub struct EndpointOverrides {
     pub revocation: Option<String>,
     pub end_session: Option<String>,
     pub jwks_uri: Option<String>,
+    /// Where the groups are that it keeps elsewhere: a list as Microsoft Graph has it.
+    pub groups: Option<String>,
 }
 
 /// One `[provider.NAME.bearer]` table.

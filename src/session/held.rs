@@ -108,6 +108,7 @@ impl Session {
             username: names.username(&login.claims),
             email: names.email(&login.claims, now),
             groups: names.groups(&login.claims),
+            groups_elsewhere: names.groups_elsewhere(&login.claims),
             scopes: login.scopes.clone(),
             claims: login.claims.clone(),
             expires_at,

@@ -20,6 +20,7 @@ mod limits;
 mod login;
 mod logout;
 mod operating;
+mod overage;
 mod redis;
 mod redis_outage;
 mod reload;

@@ -23,6 +23,8 @@ pub enum Place {
     Keys,
     Userinfo,
     Revocation,
+    /// Where groups are that a token has no room for.
+    Groups,
 }
 
 impl Place {
@@ -34,6 +36,7 @@ impl Place {
             "/jwks" => Self::Keys,
             "/userinfo" => Self::Userinfo,
             "/revoke" => Self::Revocation,
+            "/claims" | "/member_of" => Self::Groups,
             _ => return None,
         })
     }

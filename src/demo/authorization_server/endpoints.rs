@@ -10,7 +10,7 @@ use super::{
     Gone, Office,
     authorize::{login_cookie, with_login_cookie, with_query},
     client_authentication::{authenticate, authenticate_with_secret, not_stored},
-    issue::{claims, has_scope},
+    issue::has_scope,
     pages,
     state::{AccessToken, State},
 };
@@ -115,7 +115,7 @@ impl Office {
         if !has_scope(&token.scope, "openid") {
             return challenge(StatusCode::FORBIDDEN, "insufficient_scope");
         }
-        let mut claims = claims(user, &token.scope);
+        let mut claims = self.told(&state, user, &token.scope);
         claims.insert("sub".to_owned(), json!(user.sub));
         not_stored(site::json(StatusCode::OK, &Value::Object(claims)))
     }
@@ -153,7 +153,7 @@ impl Office {
         with_login_cookie(answer, "", "; Max-Age=0")
     }
 
-    fn active<'a>(&self, state: &'a State, token: &str) -> Option<&'a AccessToken> {
+    pub(super) fn active<'a>(&self, state: &'a State, token: &str) -> Option<&'a AccessToken> {
         state
             .access_tokens
             .at(token)
@@ -185,14 +185,14 @@ fn way_back(state: &State, parameters: &Parameters) -> Option<String> {
     })
 }
 
-fn bearer(request: &Request<Bytes>) -> Option<&str> {
+pub(super) fn bearer(request: &Request<Bytes>) -> Option<&str> {
     let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// RFC 6750 §3.
-fn challenge(status: StatusCode, error: &str) -> Answer {
+pub(super) fn challenge(status: StatusCode, error: &str) -> Answer {
     let mut answer = not_stored(site::json(status, &json!({ "error": error })));
     if let Ok(challenge) = HeaderValue::from_str(&format!("Bearer error=\"{error}\"")) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

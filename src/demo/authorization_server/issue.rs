@@ -53,7 +53,7 @@ impl Office {
             .or(token.username.as_deref())
             .unwrap_or(&token.client);
         let mut facts = user
-            .map(|user| claims(user, "profile email groups"))
+            .map(|user| self.told(state, user, "profile email groups"))
             .unwrap_or_default();
         facts.insert("iss".to_owned(), json!(self.issuer));
         facts.insert("sub".to_owned(), json!(subject));
@@ -78,7 +78,9 @@ impl Office {
     pub(super) fn id_token(&self, state: &State, grant: &Grant, access_token: &str) -> String {
         let now = self.clock.now();
         let user = state.user(&grant.login.username);
-        let mut facts = user.map(|user| claims(user, &grant.scope)).unwrap_or_default();
+        let mut facts = user
+            .map(|user| self.told(state, user, &grant.scope))
+            .unwrap_or_default();
         facts.retain(|name, _| !self.claims_in_userinfo_only.contains(name));
         facts.insert("iss".to_owned(), json!(self.issuer));
         facts.insert(

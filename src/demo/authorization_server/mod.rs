@@ -9,6 +9,7 @@ mod control;
 mod endpoints;
 mod issue;
 mod logout;
+mod overage;
 mod pages;
 mod state;
 #[cfg(test)]
@@ -142,6 +143,7 @@ impl Builder {
             codes: Shelf::new(),
             access_tokens: Shelf::new(),
             refresh_tokens: Shelf::new(),
+            groups_in_tokens: usize::MAX,
         };
         let office = Arc::new(Office {
             issuer: format!("http://{address}"),
@@ -243,6 +245,8 @@ impl Office {
             ("POST", "/introspect") => self.introspect(request),
             ("POST", "/revoke") => self.revoke(request),
             ("GET" | "POST", "/userinfo") => self.userinfo(request),
+            ("GET", "/claims") => self.distributed_claims(request),
+            ("GET", "/member_of") => self.member_of(request),
             ("GET" | "POST", "/logout") => self.log_out(request),
             _ => pages::notice(
                 StatusCode::NOT_FOUND,

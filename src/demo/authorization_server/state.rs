@@ -15,6 +15,8 @@ pub(super) struct State {
     pub(super) codes: Shelf<Code>,
     pub(super) access_tokens: Shelf<AccessToken>,
     pub(super) refresh_tokens: Shelf<RefreshToken>,
+    /// Who is in more groups than this has them told elsewhere.
+    pub(super) groups_in_tokens: usize,
 }
 
 /// Somebody's single sign-on, by the value of its cookie.

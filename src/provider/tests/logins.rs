@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{BearerKind, Reply, Server, after, nothing_more, opened, settings, well};
 use crate::{
-    identity::ClaimPath,
+    identity::{ClaimNames, ClaimPath},
     oauth::{
         authorization::{AuthorizationResponse, CodeGrant, LoginSecrets},
         tests::{NOW, signer::sign, with},
@@ -260,4 +260,96 @@ async fn without_a_refresh_token_nothing_is_asked() {
     server.behaves(nothing_more);
     assert!(provider.refresh(&login, after(1)).await.is_err());
     assert_eq!(server.calls("/token"), 1);
+}
+
+/// What Entra ID says of somebody in many groups.
+fn overage(changes: &Value) -> Value {
+    let elsewhere = json!({
+        "_claim_names": { "groups": "src1" },
+        "_claim_sources": { "src1": { "endpoint": "https://graph.windows.net/t/users/u/getMemberObjects" } },
+    });
+    tokens("a", &with(&elsewhere, changes))
+}
+
+/// A provider whose groups are listed at `/list`.
+fn listing(server: &Arc<Server>) -> Arc<Provider> {
+    let mut settings = settings("corp", "https://id.example.com", BearerKind::Jwt);
+    settings.userinfo = UseUserinfo::Never;
+    settings.endpoints.groups = Some("https://graph.example.com/list".into());
+    opened(settings, server)
+}
+
+fn answering(token: Value, list: Reply) -> impl FnMut(&str) -> Reply + Send + 'static {
+    let mut list = Some(list);
+    well(move |path| match path {
+        "/token" => Reply::Answer(200, token.clone()),
+        "/list" => list.take().unwrap(),
+        other => panic!("{other}"),
+    })
+}
+
+fn some_groups(names: &[&str]) -> Reply {
+    Reply::Answer(200, json!({ "value": names }))
+}
+
+#[tokio::test]
+async fn groups_that_are_elsewhere_are_asked_for_and_their_sources_forgotten() {
+    let names = &ClaimNames::default();
+    for marked in [overage(&json!({})), tokens("a", &json!({ "hasgroups": true }))] {
+        let server = Server::new(answering(marked, some_groups(&["ops", "staff"])));
+        let login = login(&listing(&server)).await.unwrap();
+        assert_eq!(names.groups(&login.claims).concat(), "opsstaff");
+        assert!(!names.groups_elsewhere(&login.claims));
+        assert!(login.claims.member("_claim_sources").is_none());
+    }
+    // Groups that are told need no asking.
+    let server = Server::new(answering(overage(&json!({ "groups": ["guests"] })), Reply::Panic));
+    let told = login(&listing(&server)).await.unwrap();
+    assert_eq!(names.groups(&told.claims).concat(), "guests");
+    assert_eq!(server.calls("/list"), 0);
+}
+
+#[tokio::test]
+async fn groups_that_nobody_tells_stay_unknown_and_an_outage_is_one() {
+    let names = ClaimNames::default();
+    let login_with = async |list: Reply| login(&listing(&Server::new(answering(overage(&json!({})), list)))).await;
+    for status in [401, 403, 404] {
+        let login = login_with(Reply::Answer(status, json!({}))).await.unwrap();
+        assert!(names.groups_elsewhere(&login.claims), "{status}");
+    }
+    for list in [Reply::Unreachable, Reply::Answer(503, json!({}))] {
+        let error = login_with(list).await.unwrap_err();
+        assert!(matches!(error, ProviderError::Unavailable { .. }), "{error}");
+    }
+    let endless = json!({ "value": [], "@odata.nextLink": "https://graph.example.com/list?again" });
+    let server = Server::new(well(move |path| match path {
+        "/token" => Reply::Answer(200, overage(&json!({}))),
+        _ => Reply::Answer(200, endless.clone()),
+    }));
+    let error = login(&listing(&server)).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Nonsense { .. }), "{error}");
+    // Nowhere to ask: whom the token names is not this issuer.
+    let server = Server::new(well(|_| Reply::Answer(200, overage(&json!({})))));
+    let login = login(&provider(UseUserinfo::Never, &server)).await.unwrap();
+    assert!(names.groups_elsewhere(&login.claims));
+}
+
+#[tokio::test]
+async fn a_refresh_asks_for_the_groups_again_and_an_outage_takes_none_away() {
+    let names = ClaimNames::default();
+    let no_id_token = with(&overage(&json!({})), &json!({ "id_token": null }));
+    for (token, list, groups) in [
+        (overage(&json!({})), some_groups(&["guests"]), Some("guests")),
+        (no_id_token, some_groups(&["guests"]), Some("guests")),
+        (overage(&json!({})), Reply::Unreachable, Some("ops")),
+        (overage(&json!({})), Reply::Answer(403, json!({})), None),
+    ] {
+        let server = Server::new(answering(overage(&json!({})), some_groups(&["ops"])));
+        let provider = listing(&server);
+        let before = login(&provider).await.unwrap();
+        server.behaves(answering(token, list));
+        let login = provider.refresh(&before, after(1)).await.unwrap();
+        assert_eq!(names.groups(&login.claims).first().map(|group| &**group), groups);
+        assert_eq!(names.groups_elsewhere(&login.claims), groups.is_none());
+    }
 }

@@ -11,6 +11,7 @@ use clap::Args;
 use super::{ConfigFile, No};
 use crate::{
     config::{self, Settings},
+    identity::ProviderId,
     policy::{
         Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath,
         Requirements, Route, RouteUrl, Wanted,
@@ -230,17 +231,7 @@ fn told(route: &Route, upstream: &upstream::Settings) -> String {
 fn registrations(settings: &Settings) -> String {
     let mut text = String::new();
     for provider in &settings.providers {
-        let uses = |admission: &Admission| admission.session && admission.providers.contains(&provider.id);
-        let routes = settings.routes.iter().filter(|route| match &route.access {
-            Access::Public => false,
-            Access::Protected(admission) => uses(admission),
-        });
-        let mut places: Vec<String> = routes
-            .flat_map(|route| &route.urls)
-            .map(|url| format!("{}{}", origin(url), settings.gateway.auth_prefix))
-            .collect();
-        places.sort();
-        places.dedup();
+        let places = places(settings, &provider.id);
         if places.is_empty() {
             continue;
         }
@@ -262,6 +253,22 @@ fn registrations(settings: &Settings) -> String {
         );
     }
     text
+}
+
+/// The reserved paths of every origin where people log in at a provider: `https://wiki.example.com/oauth2`.
+pub(super) fn places(settings: &Settings, provider: &ProviderId) -> Vec<String> {
+    let uses = |admission: &Admission| admission.session && admission.providers.contains(provider);
+    let routes = settings.routes.iter().filter(|route| match &route.access {
+        Access::Public => false,
+        Access::Protected(admission) => uses(admission),
+    });
+    let mut places: Vec<String> = routes
+        .flat_map(|route| &route.urls)
+        .map(|url| format!("{}{}", origin(url), settings.gateway.auth_prefix))
+        .collect();
+    places.sort();
+    places.dedup();
+    places
 }
 
 fn below(places: &[String], name: &str) -> String {

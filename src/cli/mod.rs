@@ -3,6 +3,7 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod explain;
 mod keygen;
 mod rehearsal;
@@ -64,6 +65,13 @@ enum Command {
     ///
     /// Nothing is sent to anybody. The exit status is 1 when a test fails.
     Test(ConfigFile),
+    /// Ask what is around the gateway whether it fits the file: the providers (metadata, redirect URIs, credentials) and
+    /// the applications (whether they believe a header that anybody can write, how large a head they take).
+    ///
+    /// Nobody is logged in and nothing is changed, but an application may make an account for `vestibule-doctor`, as it
+    /// would for whoever else writes its header. Run it on the gateway's machine, and once more on another one: what
+    /// stands open there is a hole. The exit status is 1 when something is wrong.
+    Doctor(doctor::Options),
     /// Print the JSON Schema of the file, for editors: `#:schema vestibule.schema.json` in its first line.
     Schema,
     /// See and end sessions, by asking a gateway that runs.
@@ -93,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Check(options) => check::check(&options),
         Command::Explain(options) => explain::explain(&options),
         Command::Test(file) => test::test(&file.config),
+        Command::Doctor(options) => doctor::doctor(&options),
         Command::Schema => schema::schema(),
         Command::Sessions(options) => sessions::sessions(&options),
         Command::Keygen(options) => keygen::keygen(&options),

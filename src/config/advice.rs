@@ -1,6 +1,6 @@
 //! What works as it is written, and what somebody who looks for the hole would circle.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use super::{
     load::Load,
@@ -13,7 +13,7 @@ use crate::{
     provider,
     session::Settings as SessionSettings,
     upstream::{
-        Destination, DestinationScheme,
+        DestinationScheme,
         headers::{Piece, Source},
     },
 };
@@ -67,7 +67,7 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
         DestinationScheme::Http | DestinationScheme::H2c => true,
         DestinationScheme::Https => false,
     };
-    if is_clear && !is_here(destination) {
+    if is_clear && !destination.is_local() {
         let message = format!(
             "[route.{name}] goes to {} in clear text: whoever is in between reads it, and can pretend to be the gateway",
             destination.host
@@ -137,11 +137,6 @@ fn tells_a_changing_name(provider: &provider::Settings, routes: &[&Placed]) -> b
         Access::Protected(admission) => admission.providers.contains(&provider.id),
     };
     routes.iter().filter(served).any(|placed| tells(&placed))
-}
-
-fn is_here(destination: &Destination) -> bool {
-    let address = destination.host.parse::<IpAddr>();
-    address.map_or(&*destination.host == "localhost", |address| address.is_loopback())
 }
 
 const LONG_LIFE: Duration = Duration::from_secs(24 * 3_600);

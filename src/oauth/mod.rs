@@ -12,6 +12,7 @@ pub mod jwks;
 pub mod jwt;
 pub mod logout;
 pub mod logout_token;
+pub mod probe;
 mod registered;
 pub mod revocation;
 pub mod token;

@@ -1,6 +1,7 @@
 //! An authorization server over the wire: discovery, keys, tokens and introspection, with their caches.
 
 mod bearer;
+pub mod checkup;
 mod groups;
 mod inherited;
 mod kept;

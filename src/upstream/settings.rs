@@ -1,6 +1,6 @@
 //! Where requests go, and within which limits.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
@@ -92,6 +92,12 @@ impl Default for Timeouts {
 }
 
 impl Destination {
+    /// Whether it is this machine.
+    pub fn is_local(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        address.map_or(&*self.host == "localhost", |address| address.is_loopback())
+    }
+
     /// As `Host` names it (RFC 9110 §7.2).
     pub(super) fn authority(&self) -> HeaderValue {
         let host = match self.host.contains(':') {

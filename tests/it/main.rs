@@ -7,6 +7,7 @@ mod bearer;
 mod chooser;
 mod chromium;
 mod demo;
+mod doctor;
 mod endings;
 mod faults;
 mod floor_plan;

@@ -3,6 +3,7 @@
 #![cfg(feature = "demo")]
 
 mod administration;
+mod applications;
 mod bearer;
 mod chooser;
 mod chromium;

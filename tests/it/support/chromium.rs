@@ -13,7 +13,7 @@ use thirtyfour::{ChromeCapabilities, prelude::*};
 
 use super::programs::installed;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(50);
 
 pub fn chromium_is_installed() -> bool {
@@ -86,6 +86,31 @@ impl Chromium {
         self.type_into("username", username).await;
         self.type_into("password", password).await;
         self.click("button[type=submit]").await;
+    }
+
+    /// Types into the first cell of a notebook and runs it, until it says something: a notebook is drawn anew while it
+    /// opens, and its kernel may not be there yet.
+    pub async fn run_cell(&self, text: &str, wanted: &str) {
+        let output = By::XPath(format!(
+            "//*[contains(@class, 'jp-OutputArea')][contains(., '{wanted}')]"
+        ));
+        let since = Instant::now();
+        loop {
+            let _ = self.try_cell(text).await;
+            let said = self.driver.query(output.clone()).wait(PATIENCE / 4, STEP).first().await;
+            if said.is_ok() {
+                return;
+            }
+            assert!(since.elapsed() < 3 * PATIENCE, "{}", self.text().await);
+        }
+    }
+
+    async fn try_cell(&self, text: &str) -> WebDriverResult<()> {
+        let cell = self.wait_for(By::Css(".jp-Notebook .jp-Cell .cm-content")).await;
+        cell.click().await?;
+        cell.send_keys(Key::Control + "a").await?;
+        cell.send_keys(text).await?;
+        cell.send_keys(Key::Shift + Key::Enter).await
     }
 
     // What a person sees.

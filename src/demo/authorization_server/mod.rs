@@ -142,6 +142,7 @@ impl Builder {
             codes: Shelf::new(),
             access_tokens: Shelf::new(),
             refresh_tokens: Shelf::new(),
+            keeps_refresh_tokens: false,
         };
         let office = Arc::new(Office {
             issuer: format!("http://{address}"),

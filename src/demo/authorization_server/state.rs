@@ -15,6 +15,8 @@ pub(super) struct State {
     pub(super) codes: Shelf<Code>,
     pub(super) access_tokens: Shelf<AccessToken>,
     pub(super) refresh_tokens: Shelf<RefreshToken>,
+    /// Whether it issues none of them.
+    pub(super) keeps_refresh_tokens: bool,
 }
 
 /// Somebody's single sign-on, by the value of its cookie.

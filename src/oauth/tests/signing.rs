@@ -51,7 +51,11 @@ fn an_identifier_is_the_thumbprint_of_the_key() {
 
 #[test]
 fn what_is_no_private_key_of_these_curves_is_none() {
-    for text in ["", "x", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+    for text in [
+        "",
+        "x",
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    ] {
         assert!(SigningKey::from_pem(text).is_none(), "{text}");
     }
 }

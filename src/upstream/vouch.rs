@@ -155,3 +155,29 @@ fn secret_value(name: HeaderName, text: String) -> Result<HeaderValue, UpstreamE
     value.set_sensitive(true);
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i20_nothing_that_vouches_is_printed() {
+        let token = Secret::new("s3cret");
+        for place in [TokenHeader::Authorization, TokenHeader::XForwardedAccessToken] {
+            let vouched = Vouched(vec![(place.name(), place.value(&token).unwrap())]);
+            let evidence = Evidence {
+                holder: "s3cret",
+                access_token: Some(&token),
+                now: Timestamp::from_unix(0),
+            };
+            let text = format!("{vouched:?} {evidence:?}");
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn i6_what_cannot_be_a_header_is_not_sent() {
+        let token = Secret::new("a\r\nX-Admin: 1");
+        assert!(TokenHeader::Authorization.value(&token).is_err());
+    }
+}

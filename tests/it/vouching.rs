@@ -345,6 +345,16 @@ async fn the_application_gets_a_name_and_a_password() {
         let request = client().get(house.url("/")).bearer_auth(house.jwt("alice"));
         request.send().await.unwrap();
         assert!(told(&house.upstream.last(), "authorization").is_empty());
+
+        fs::write(&file, "another").unwrap();
+        house.reload(&house.file).unwrap();
+        let request = client().get(house.url("/reports")).bearer_auth(house.jwt("alice"));
+        request.send().await.unwrap();
+        assert_ne!(
+            told(&house.upstream.last(), "authorization"),
+            [format!("Basic {expected}")]
+        );
+        password(&folder);
     }
 }
 

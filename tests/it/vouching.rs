@@ -81,6 +81,8 @@ async fn an_assertion_says_who_asks_and_for_whom() {
         ("provider_iss", json!(house.provider.issuer())),
         ("groups", json!(["staff", "admins"])),
         ("username", json!("admin")),
+        ("acr", json!("urn:demo:password")),
+        ("auth_time", json!(now)),
         ("iat", json!(now)),
         ("exp", json!(now + 60)),
     ] {

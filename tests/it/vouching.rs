@@ -9,7 +9,10 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vestibule::secret::{KeyPairKind, new_key_pair};
+use vestibule::{
+    demo::authorization_server::User,
+    secret::{KeyPairKind, new_key_pair},
+};
 
 use crate::support::{
     browser::{Browser, client},
@@ -128,6 +131,28 @@ async fn an_assertion_serves_one_session_for_half_of_its_life() {
     assert_ne!(asserted(&house), second, "another login, another assertion");
     logged_in(&house, "mallory").await;
     assert_eq!(part(&asserted(&house), 1)["sub"], "mallory");
+}
+
+#[tokio::test]
+async fn who_loses_a_group_at_a_refresh_is_not_asserted_to_have_it() {
+    let house = house_vouching("assertion = {}", "").await;
+    let mut admin = logged_in(&house, "admin").await;
+    let groups = || part(&asserted(&house), 1)["groups"].clone();
+    // The token lives for 300 seconds, and is refreshed 60 to 75 before its end.
+    house.clock.advance(Duration::from_secs(224));
+    admin.fetch(&house.url("/reports")).await;
+    assert_eq!(groups(), json!(["staff", "admins"]));
+    house.provider.add_user(User {
+        groups: vec!["staff".to_owned()],
+        ..User::named("admin")
+    });
+    house.clock.advance(Duration::from_secs(20));
+    admin.fetch(&house.url("/reports")).await;
+    assert_eq!(
+        groups(),
+        json!(["staff"]),
+        "before half of the assertion's life is over"
+    );
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! What must not be printed, compared early or guessed.
 
+mod key_pair;
+
 use std::fmt;
 
 use aws_lc_rs::{constant_time, digest, hmac, rand};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+pub use key_pair::{KeyPairKind, new_key_pair};
 use secrecy::{ExposeSecret, SecretString};
 
 /// A string that has no debug text, no `==` and no serialisation, and is wiped when it is dropped.

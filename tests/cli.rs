@@ -131,6 +131,19 @@ fn keygen_prints_a_fresh_key() {
 }
 
 #[test]
+fn keygen_makes_a_key_pair_that_an_assertion_can_be_signed_with() {
+    let assertion = "[assertion]\nkey_files = [\"new\", \"old\"]\n[route.wiki.identity]\nassertion = {}\n";
+    let folder = Folder::new().with("signed.toml", &format!("{WHOLE_FILE}{assertion}"));
+    let folder = folder.with("client", "s3cret");
+    for (kind, name) in [("es256", "new"), ("ed25519", "old")] {
+        assert_eq!(folder.run(&["keygen", "--kind", kind, "--output", name]).status(), 0);
+    }
+    let answer = folder.run(&["check", "--config", "signed.toml"]);
+    assert_eq!(answer.status(), 0, "{}", answer.complains());
+    assert!(!answer.complains().contains("[assertion]"), "{}", answer.complains());
+}
+
+#[test]
 fn keygen_writes_a_key_that_only_its_owner_can_read_and_never_over_another() {
     let folder = Folder::new().with("keys.toml", &format!("[session]\nkey_files = [\"key\"]\n{WHOLE_FILE}"));
     let folder = folder.with("client", "s3cret");
@@ -225,6 +238,56 @@ auth = ["public"]
         strict.says().contains("anyone at all"),
         "and it says all the same what is let in"
     );
+}
+
+#[test]
+fn check_tells_what_is_handed_over_and_what_that_means() {
+    let text = r#"[provider.corp]
+issuer = "https://id.example.com"
+client_id = "wiki"
+client_auth = "none"
+[route.signed]
+url = "https://wiki.example.com/signed"
+upstream = "http://10.0.0.5:3000"
+identity = { assertion = { ttl = "30s" } }
+[route.token]
+url = "https://wiki.example.com/token"
+upstream = "http://10.0.0.6:3000"
+identity = { access_token = "authorization", assertion = { header = "X-Proof", audience = "all" } }
+"#;
+    let folder = Folder::new().with("wiki.toml", text);
+    let answer = folder.run(&["check", "--config", "wiki.toml"]);
+    for words in [
+        "a signed assertion in x-vestibule-assertion, for the audience \"signed\", good for 30 seconds\n",
+        "a signed assertion in x-proof, for the audience \"all\", good for 1 minute\n",
+        "the person's access token in authorization\n",
+        "origin here:\n  https://wiki.example.com/oauth2/jwks\n",
+    ] {
+        assert!(answer.says().contains(words), "{}\nlacks {words}", answer.says());
+    }
+    for words in [
+        "no `key_files` in [assertion]",
+        "[route.token] hands over access tokens",
+        "10.0.0.6 in clear text, with an access token",
+    ] {
+        assert!(
+            answer.complains().contains(words),
+            "{}\nlacks {words}",
+            answer.complains()
+        );
+    }
+    assert!(!answer.complains().contains("10.0.0.5"), "{}", answer.complains());
+
+    let folder = folder.with("ann.json", "{\"sub\": \"ann\"}");
+    let url = "https://wiki.example.com/token";
+    let answer = folder.run(&["explain", "--config", "wiki.toml", "--claims", "ann.json", url]);
+    for words in [
+        "    x-proof: <signed>\n",
+        "    authorization: <the access token>\n",
+        "x-proof, ",
+    ] {
+        assert!(answer.says().contains(words), "{}\nlacks {words}", answer.says());
+    }
 }
 
 #[test]

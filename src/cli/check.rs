@@ -1,6 +1,7 @@
 //! `vestibule check`: what the file lets in, in words.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     io::{self, Write as _},
     time::Duration,
@@ -17,7 +18,7 @@ use crate::{
         Requirements, Route, RouteUrl, Wanted,
     },
     time::{Clock, SystemClock},
-    upstream::{self, Destination},
+    upstream::{self, Destination, vouch::Vouching},
 };
 
 #[derive(Debug, Args)]
@@ -55,6 +56,7 @@ fn in_words(settings: &Settings) -> String {
     let addresses: Vec<String> = settings.server.listen.iter().map(ToString::to_string).collect();
     let _ = writeln!(text, "Listening at {}.", addresses.join(", "));
     text.push_str(&registrations(settings));
+    text.push_str(&published_keys(settings));
     text
 }
 
@@ -79,6 +81,7 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     }
     lines.push(format!("  goes to {}", destination(&upstream.destination)));
     lines.push(format!("  {}", told(route, upstream)));
+    lines.extend(vouched(&upstream.vouching).map(|line| format!("  {line}")));
     lines
 }
 
@@ -224,6 +227,41 @@ fn told(route: &Route, upstream: &upstream::Settings) -> String {
         Access::Public => "the application is told nothing about who comes".into(),
         Access::Protected(_) if names.is_empty() => "the application is told nothing about who comes".into(),
         Access::Protected(_) => format!("the application receives {}", names.join(", ")),
+    }
+}
+
+/// By what the application can tell that a request is the gateway's.
+fn vouched(vouching: &Vouching) -> impl Iterator<Item = String> {
+    let assertion = vouching.assertion.as_ref().map(|assertion| {
+        let life = spoken(assertion.ttl);
+        format!(
+            "and a signed assertion in {}, for the audience \"{}\", good for {life}",
+            assertion.header, assertion.audience
+        )
+    });
+    let token = vouching.access_token;
+    let token = token.map(|place| format!("and the person's access token in {}", place.name()));
+    let basic = vouching.basic.as_ref();
+    let basic = basic.map(|_| "and a name and a password in authorization".to_owned());
+    [assertion, token, basic].into_iter().flatten()
+}
+
+/// Where applications find the keys that assertions are checked with.
+fn published_keys(settings: &Settings) -> String {
+    let routes = settings.routes.iter().zip(&settings.upstreams);
+    let asserting = routes.filter(|(_, upstream)| upstream.vouching.assertion.is_some());
+    let places: Vec<String> = asserting
+        .flat_map(|(route, _)| &route.urls)
+        .map(|url| format!("{}{}", origin(url), settings.gateway.auth_prefix))
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    match places.is_empty() {
+        true => String::new(),
+        false => format!(
+            "\nThe keys for checking assertions, whose `iss` is the origin here:{}\n",
+            below(&places, "jwks")
+        ),
     }
 }
 

@@ -209,6 +209,7 @@ fn headers(outcome: &Outcome<'_>, settings: &Settings) -> String {
     for (name, told) in &outcome.headers {
         let _ = match told {
             Told::Value(value) => writeln!(text, "    {name}: {value}"),
+            Told::Secret(words) => writeln!(text, "    {name}: {words}"),
             Told::Missing => writeln!(text, "    no {name}: the claim is missing"),
             Told::Unwritable => writeln!(text, "    {name} cannot hold the claim: the request would fail"),
         };
@@ -335,6 +336,7 @@ fn as_json(outcome: &Outcome<'_>) -> Value {
         .map(|(name, told)| {
             let value = match told {
                 Told::Value(value) => Value::from(value.as_str()),
+                Told::Secret(words) => Value::from(*words),
                 Told::Missing | Told::Unwritable => Value::Null,
             };
             (name.to_string(), value)

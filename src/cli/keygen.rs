@@ -1,4 +1,4 @@
-//! `vestibule keygen`: a session key.
+//! `vestibule keygen`: a session key, or a key pair that signs.
 
 use std::{
     fs::OpenOptions,
@@ -6,20 +6,40 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::No;
-use crate::session::SealingKey;
+use crate::{
+    secret::{KeyPairKind, new_key_pair},
+    session::SealingKey,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Write the key to a new file that only its owner can read; an existing file is never touched.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// What the key is for.
+    #[arg(long, value_name = "KIND", default_value = "session")]
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// `key_files` in [session]: seals sessions.
+    Session,
+    /// `key_files` in [assertion]: signs with ES256.
+    Es256,
+    /// `key_files` in [assertion]: signs with EdDSA.
+    Ed25519,
 }
 
 pub(super) fn keygen(options: &Options) -> Result<(), No> {
-    let text = SealingKey::random().to_text();
+    let text = match options.kind {
+        Kind::Session => SealingKey::random().to_text(),
+        Kind::Es256 => new_key_pair(KeyPairKind::Es256),
+        Kind::Ed25519 => new_key_pair(KeyPairKind::Ed25519),
+    };
     let Some(path) = &options.output else {
         writeln!(io::stdout(), "{}", text.expose())?;
         return Ok(());

@@ -16,7 +16,7 @@ use crate::{
     },
     provider,
     time::Timestamp,
-    upstream::{self, target::Target},
+    upstream::{self, target::Target, vouch::Vouching},
 };
 
 /// What became of it, and why.
@@ -48,6 +48,8 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Value(String),
+    /// It vouches for the request, and is not made here; said in words.
+    Secret(&'static str),
     /// The claim is missing, and so is the header.
     Missing,
     /// The claim cannot be written into a header: the request would fail.
@@ -228,6 +230,9 @@ fn identity(provider: &provider::Settings, person: &Person, proof: Proof, now: T
 
 fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderName, Told)> {
     let upstream = settings.upstreams.get(route.id.index());
+    let vouching = upstream
+        .into_iter()
+        .flat_map(|upstream| vouched(&upstream.vouching, identity));
     let headers = upstream.into_iter().flat_map(|upstream| &upstream.identity_headers);
     headers
         .map(|header| {
@@ -243,5 +248,23 @@ fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderN
             };
             (header.name.clone(), told)
         })
+        .chain(vouching)
         .collect()
+}
+
+/// The headers that vouch for a request, without what is secret in them.
+fn vouched(vouching: &Vouching, identity: &Identity) -> Vec<(HeaderName, Told)> {
+    let assertion = vouching.assertion.as_ref();
+    let assertion = assertion.map(|assertion| (assertion.header.clone(), Told::Secret("<signed>")));
+    let token = vouching.access_token;
+    let token = token.map(|place| (place.name(), Told::Secret("<the access token>")));
+    let basic = vouching.basic.as_ref().map(|basic| {
+        let told = match basic.username(identity) {
+            Ok(Some(_)) => Told::Secret("<Basic>"),
+            Ok(None) => Told::Missing,
+            Err(_) => Told::Unwritable,
+        };
+        (header::AUTHORIZATION, told)
+    });
+    assertion.into_iter().chain(token).chain(basic).collect()
 }

@@ -79,6 +79,7 @@ pub(super) fn parts(settings: Settings) -> Parts {
         routes: settings.routes,
         providers: settings.providers,
         upstreams: settings.upstreams,
+        signing_keys: settings.signing_keys,
         session: settings.session,
         scrub: settings.scrub,
     }

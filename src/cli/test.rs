@@ -80,6 +80,8 @@ fn differences(test: &Test, outcome: &Outcome<'_>) -> Vec<String> {
         let found = match passes {
             Some(Told::Value(value)) if value == wanted => continue,
             Some(Told::Value(value)) => format!("{name}: {value}"),
+            Some(Told::Secret(words)) if words == wanted => continue,
+            Some(Told::Secret(words)) => format!("{name}: {words}"),
             Some(Told::Missing) => format!("{name} is missing: so is its claim"),
             Some(Told::Unwritable) => format!("{name} cannot hold the claim: the request would fail"),
             None => format!("{name} is not told here"),

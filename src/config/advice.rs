@@ -15,6 +15,7 @@ use crate::{
     upstream::{
         DestinationScheme,
         headers::{Piece, Source},
+        vouch::Vouching,
     },
 };
 
@@ -67,17 +68,42 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
         DestinationScheme::Http | DestinationScheme::H2c => true,
         DestinationScheme::Https => false,
     };
+    let vouching = &placed.upstream.vouching;
     if is_clear && !destination.is_local() {
-        let message = format!(
-            "[route.{name}] goes to {} in clear text: whoever is in between reads it, and can pretend to be the gateway",
-            destination.host
-        );
-        findings.advice(
-            placed.at,
-            message,
-            "write an https `upstream`, or run the gateway beside the application",
-        );
+        clear_text(placed, vouching, findings);
     }
+    if vouching.access_token.is_some() {
+        let message = format!(
+            "[route.{name}] hands over access tokens: the application, and whoever breaks into it, can act as the person"
+        );
+        let instead = "leave `access_token` out, unless the application calls others in the person's name";
+        findings.advice(placed.at, message, instead);
+    }
+}
+
+/// An application that checks assertions takes nobody else for the gateway, but a secret is read by whoever is in between.
+fn clear_text(placed: &Placed, vouching: &Vouching, findings: &mut Findings) {
+    let (name, host) = (&placed.route.name, &placed.upstream.destination.host);
+    let secret = match (&vouching.access_token, &vouching.basic) {
+        (Some(_), _) => Some("an access token"),
+        (None, Some(_)) => Some("a password"),
+        (None, None) => None,
+    };
+    let (message, instead) = match (secret, &vouching.assertion) {
+        (Some(secret), _) => (
+            format!("[route.{name}] goes to {host} in clear text, with {secret} that whoever is in between can use"),
+            "write an https `upstream`, or run the gateway beside the application",
+        ),
+        (None, Some(_)) => return,
+        (None, None) => (
+            format!(
+                "[route.{name}] goes to {host} in clear text: whoever is in between reads it, and can pretend to be the \
+                 gateway"
+            ),
+            "write an https `upstream`, run the gateway beside the application, or let it check an `assertion`",
+        ),
+    };
+    findings.advice(placed.at, message, instead);
 }
 
 /// Issuers with whom anybody at all can have an account.

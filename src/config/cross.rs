@@ -264,7 +264,8 @@ pub(super) fn scrub(cookie: &str, trusted_proxies: Vec<IpNet>, upstreams: &[upst
     let mut names: Vec<HeaderName> = Vec::new();
     for upstream in upstreams {
         let told = upstream.identity_headers.iter().map(|header| &header.name);
-        for name in told.chain(&upstream.strip) {
+        let asserted = upstream.vouching.assertion.iter().map(|assertion| &assertion.header);
+        for name in told.chain(asserted).chain(&upstream.strip) {
             if !names.contains(name) {
                 names.push(name.clone());
             }
@@ -296,7 +297,13 @@ pub(super) fn wanted_claims(
             .identity_headers
             .iter()
             .flat_map(|header| &header.template.pieces);
+        let basic = upstream.vouching.basic.iter();
+        let pieces = pieces.chain(basic.flat_map(|basic| &basic.username.pieces));
         pieces.for_each(|piece| wanted.piece(piece));
+        if upstream.vouching.assertion.is_some() {
+            wanted.email();
+            ClaimPath::parse("name").iter().for_each(|path| wanted.path(path));
+        }
     }
     wanted.paths
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{
     address::{IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
     identity,
-    measure::{LoginAge, Size, Skew, Timeout},
+    measure::{AssertionLife, LoginAge, Size, Skew, Timeout},
     read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, key_name, tables, words},
     rehearsal::{Asked, Claimed, Expectation},
     report::Findings,
@@ -37,6 +37,7 @@ use crate::{
     upstream::{
         Destination,
         headers::{Encoding, GroupFilter, Lists, Template},
+        vouch::TokenHeader,
     },
 };
 
@@ -50,6 +51,7 @@ tables! {
         admin: Admin,
         log: Log,
         session: Session,
+        assertion: Signing,
         /// Authorization servers, by a name of the operator's choice.
         provider: Named<Name, Provider>,
         /// Applications, by a name of the operator's choice.
@@ -191,6 +193,12 @@ tables! {
         domain: CookieDomain,
     }
 
+    /// What assertions are signed with.
+    struct Signing {
+        /// Files with private keys in PEM: the first signs, all are published.
+        key_files: NonEmpty<PathBuf>,
+    }
+
     /// An authorization server, and the client that this gateway is to it.
     struct Provider requires [issuer, client_id] {
         /// What people read where they choose.
@@ -316,6 +324,29 @@ tables! {
         encoding: Encoding,
         /// Of one header.
         max_value_bytes: Size<16, 65_536>,
+        /// A signed token that says who asks.
+        assertion: Assertion,
+        /// Where the application gets the access token.
+        access_token: Option<TokenHeader>,
+        /// A name and a password.
+        basic: Basic,
+    }
+
+    /// A signed token that says who asks, and that the request came through this gateway.
+    struct Assertion {
+        header: HeaderName,
+        /// Its `aud`; absent: the name of the route.
+        audience: String,
+        /// From `iat` to `exp`.
+        ttl: AssertionLife,
+    }
+
+    /// What stands in `Authorization: Basic` (RFC 7617).
+    struct Basic requires [username] {
+        username: Template,
+        password_file: PathBuf,
+        /// The name of an environment variable.
+        password_env: String,
     }
 
     /// What a well-known application is told.
@@ -422,6 +453,11 @@ words! {
         "rfc2047" => Encoding::Rfc2047,
         "percent" => Encoding::Percent,
         "base64" => Encoding::Base64,
+    }
+    Option<TokenHeader> {
+        "none" => None,
+        "authorization" => Some(TokenHeader::Authorization),
+        "x-forwarded-access-token" => Some(TokenHeader::XForwardedAccessToken),
     }
     Mode { "enforce" => Mode::Enforce, "shadow" => Mode::Shadow, }
     OnForbidden { "page" => OnForbidden::Page, "404" => OnForbidden::NotFound, }

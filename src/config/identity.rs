@@ -7,29 +7,35 @@ use toml::de::DeTable;
 
 use super::{
     file,
-    load::Load,
+    load::{Load, Table},
     read::{self, At, Field, FromText, Wrong, wrong},
     report::Findings,
     shape::Named,
     value::Name,
     vocabulary::nearest,
+    vouching::{self, Keys},
 };
 use crate::{
     identity::ClaimPath,
-    upstream::headers::{Form, IdentityHeader, Lists, MAX_VALUE_BYTES, Piece, Source, Template, folded},
+    upstream::{
+        headers::{Form, IdentityHeader, Lists, MAX_VALUE_BYTES, Piece, Source, Template, folded},
+        vouch::Vouching,
+    },
 };
 
 /// The headers of a route, and what else is taken out of requests for its sake.
 pub(super) struct Told {
     pub(super) headers: Vec<IdentityHeader>,
     pub(super) strip: Vec<HeaderName>,
+    pub(super) vouching: Vouching,
 }
 
-pub(super) fn told(field: Field<file::Identity>, load: &mut Load<'_>) -> Told {
+pub(super) fn told(route: &Table, field: Field<file::Identity>, load: &mut Load<'_>) -> Told {
     let Some(table) = field.into_value() else {
         return Told {
             headers: default_headers(),
             strip: Vec::new(),
+            vouching: Vouching::default(),
         };
     };
     let preset = table.preset.into_value().map(|Preset(preset)| preset);
@@ -61,8 +67,15 @@ pub(super) fn told(field: Field<file::Identity>, load: &mut Load<'_>) -> Told {
         template: template.clone(),
         form: form.clone(),
     });
+    let headers: Vec<_> = all.collect();
+    let keys = Keys {
+        assertion: table.assertion,
+        access_token: table.access_token,
+        basic: table.basic,
+    };
     Told {
-        headers: all.collect(),
+        vouching: vouching::vouching(route, keys, &headers, &form, load),
+        headers,
         strip: preset.map_or_else(Vec::new, |preset| preset.strip.clone()),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::read::{FromText, Wrong, wrong};
-use crate::time::duration;
+use crate::{time::duration, upstream::assertion::LONGEST_LIFE};
 
 /// A length of time; no longer than a year, so that no arithmetic on it can overflow.
 impl FromText for Duration {
@@ -48,6 +48,22 @@ impl FromText for LoginAge {
         (duration >= Duration::from_secs(60))
             .then_some(Self(duration))
             .ok_or_else(|| wrong("is shorter than a login takes", "write \"1m\" or more"))
+    }
+}
+
+/// How long a signed assertion is good.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AssertionLife(pub(super) Duration);
+
+impl FromText for AssertionLife {
+    const EXAMPLE: &'static str = "\"60s\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let duration = Duration::from_text(text)?;
+        (Duration::from_secs(10)..=LONGEST_LIFE)
+            .contains(&duration)
+            .then_some(Self(duration))
+            .ok_or_else(|| wrong("is no life for an assertion", "write \"10s\" to \"60s\""))
     }
 }
 

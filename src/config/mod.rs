@@ -25,6 +25,7 @@ mod sources;
 mod store;
 mod value;
 mod vocabulary;
+mod vouching;
 
 use std::{mem, path::Path};
 
@@ -44,6 +45,7 @@ use self::{
 };
 use crate::{
     gateway,
+    oauth::jwt::SigningKey,
     policy::{RouteId, Routes},
     server as sockets, session as sessions, telemetry,
     time::Timestamp,
@@ -63,6 +65,8 @@ pub struct Settings {
     pub routes: Routes,
     /// Each at the index of its route.
     pub upstreams: Vec<upstream::Settings>,
+    /// What assertions are signed with.
+    pub signing_keys: Vec<SigningKey>,
     pub scrub: upstream::headers::ScrubSettings,
     /// What must hold of the routes.
     pub tests: Vec<rehearsal::Test>,
@@ -163,6 +167,8 @@ fn settings(file: file::File, text: &str, load: &mut Load<'_>) -> Option<Setting
     let routes = routes(file.route, &offers, server.bodies, load)?;
     let tests = rehearsal::tests(file.test, &offers, text, load);
     let right: Vec<_> = routes.iter().flatten().collect();
+    let asserting = right.iter().find(|placed| placed.upstream.vouching.assertion.is_some());
+    let signing_keys = vouching::signing_keys(file.assertion, asserting.map(|placed| placed.at), load);
     let settled = session.as_ref().map(|(session, _)| (session_at, session));
     advice::advise(&right, &offers, providers.as_deref().unwrap_or_default(), settled, load);
     let all_routes_are_right = routes.iter().all(Option::is_some);
@@ -173,7 +179,9 @@ fn settings(file: file::File, text: &str, load: &mut Load<'_>) -> Option<Setting
         cookie_domain: session.as_ref().and_then(|(_, domain)| domain.clone()),
     };
     let checked = cross::check(whole, load).filter(|_| all_routes_are_right)?;
-    let (session, _) = session?;
+    let (mut session, _) = session?;
+    let mut vouching = checked.upstreams.iter().map(|upstream| &upstream.vouching);
+    session.keep_access_token = vouching.any(|vouching| vouching.access_token.is_some());
     let mut providers = providers?;
     for provider in &mut providers {
         provider.wanted_claims = cross::wanted_claims(provider, &checked.routes, &checked.upstreams);
@@ -184,6 +192,7 @@ fn settings(file: file::File, text: &str, load: &mut Load<'_>) -> Option<Setting
         watch,
         gateway: checked.gateway,
         session,
+        signing_keys,
         log,
         providers,
         routes: checked.routes,

@@ -280,12 +280,13 @@ fn upstream(
         );
     }
     let trust = load.trust(&tls.or_default().ca_file);
-    let told = identity::told(take(&mut table.identity), load);
+    let told = identity::told(here, take(&mut table.identity), load);
     Some(upstream::Settings {
         destination: destination?,
         preserve_host: table.preserve_host.value().copied().unwrap_or(true),
         identity_headers: told.headers,
         strip: told.strip,
+        vouching: told.vouching,
         timeouts: timeouts(take(&mut table.timeouts)),
         bodies,
         trust: trust?,

@@ -38,6 +38,7 @@ pub(super) fn settings(
         refresh_before: table.refresh_before.or(Duration::from_secs(60)),
         cookie,
         store: store?,
+        keep_access_token: false,
         read_cache: table.read_cache.or(Duration::from_secs(1)),
     };
     Some((settings, domain))

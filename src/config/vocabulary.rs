@@ -30,8 +30,6 @@ const RESERVED: &[&str] = &[
     "route.*.health",
     "route.*.allow.expression",
     "route.*.deny.expression",
-    "route.*.identity.access_token",
-    "route.*.identity.assertion",
     "route.*.upstream_tls.cert_file",
     "route.*.upstream_tls.key_file",
     "route.*.upstream_tls.server_name",

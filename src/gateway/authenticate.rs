@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{Error, Gateway, Visit, renew::Renewal};
+use super::{Error, Gateway, Visit, evidence::has_good_token, renew::Renewal};
 use crate::{
     identity::TokenError,
     policy::{Access, Admission, Authentication, Origin, Route},
@@ -44,7 +44,8 @@ impl Gateway {
         };
         let authentication = match &credential.authorization {
             Authorization::Absent if admission.session => {
-                return self.by_session(admission, credential, origin, visit, now).await;
+                let by_session = self.by_session(admission, credential, origin, visit, now).await?;
+                return Ok(self.with_token_for(route, by_session, visit, now));
             }
             Authorization::Absent => Authentication::Anonymous,
             Authorization::Bearer(token) if admission.bearer => {
@@ -124,6 +125,23 @@ impl Gateway {
         let authentication = self.identified(&held.session, now);
         visit.session = Some(held);
         Ok(authentication)
+    }
+
+    /// Where the application gets the access token, a session without a good one is not enough: logging in again yields
+    /// one, and the session goes on elsewhere.
+    fn with_token_for(
+        &self,
+        route: &Route,
+        authentication: Authentication,
+        visit: &mut Visit<'_>,
+        now: Timestamp,
+    ) -> Authentication {
+        let lacks = |held: &Arc<Held>| !has_good_token(&held.session, now);
+        if self.upstreams.forwards_access_token(route.id) && visit.session.as_ref().is_some_and(lacks) {
+            visit.session = None;
+            return Authentication::Anonymous;
+        }
+        authentication
     }
 
     /// The session with an access token that is good for a while; `None` when the provider ended it.

@@ -34,6 +34,8 @@ pub(super) enum Endpoint {
     FrontchannelLogout,
     /// Who is logged in, for an application that runs in the browser.
     Userinfo,
+    /// The keys that assertions are checked with.
+    Jwks,
 }
 
 impl Endpoint {
@@ -46,19 +48,22 @@ impl Endpoint {
             "backchannel_logout" => Some(Self::BackchannelLogout),
             "frontchannel_logout" => Some(Self::FrontchannelLogout),
             "userinfo" => Some(Self::Userinfo),
+            "jwks" => Some(Self::Jwks),
             _ => None,
         }
     }
 
     fn takes(self, method: &Method) -> bool {
-        let head_as_well = matches!(self, Self::Start | Self::SignIn | Self::SignOut);
+        let head_as_well = matches!(self, Self::Start | Self::SignIn | Self::SignOut | Self::Jwks);
         self.methods().contains(method) || (*method == Method::HEAD && head_as_well)
     }
 
     /// A HEAD must not use up the code that a GET is to redeem, nor end what a GET is to end.
     fn methods(self) -> &'static [Method] {
         match self {
-            Self::Start | Self::SignIn | Self::Callback | Self::FrontchannelLogout | Self::Userinfo => &[Method::GET],
+            Self::Start | Self::SignIn | Self::Callback | Self::FrontchannelLogout | Self::Userinfo | Self::Jwks => {
+                &[Method::GET]
+            }
             Self::SignOut => &[Method::GET, Method::POST],
             Self::BackchannelLogout => &[Method::POST],
         }
@@ -98,6 +103,7 @@ impl Gateway {
             Endpoint::BackchannelLogout => self.backchannel_logout(request, visit, now).await,
             Endpoint::FrontchannelLogout => self.frontchannel_logout(query, visit, now).await,
             Endpoint::Userinfo => self.userinfo(credential, origin, visit, now).await,
+            Endpoint::Jwks => Ok(self.published_keys(now)),
         }
     }
 

@@ -4,6 +4,7 @@ mod administration;
 mod authenticate;
 mod endpoints;
 mod error;
+mod evidence;
 mod generations;
 mod limits;
 mod login;
@@ -32,6 +33,7 @@ pub use generations::Generations;
 pub use settings::Settings;
 
 use crate::{
+    oauth::jwt::SigningKey,
     policy::{self, Decision, Lookup, Permit, RequestFacts, Route, Routes},
     provider::{self, Providers},
     session::{self, Sessions},
@@ -66,6 +68,8 @@ pub struct Parts {
     pub providers: Vec<provider::Settings>,
     /// The upstream of a route stands at its id.
     pub upstreams: Vec<upstream::Settings>,
+    /// What assertions are signed with: the first signs, all are published; without one, one is made.
+    pub signing_keys: Vec<SigningKey>,
     pub session: session::Settings,
     pub scrub: ScrubSettings,
 }
@@ -151,10 +155,14 @@ impl Gateway {
         match policy::decide(route, &facts, authentication, now) {
             Decision::Allow(permit) => {
                 visit.allowed(&permit);
+                let vouched = self.vouch(&permit, &origin, &credential, visit, now)?;
                 let arrival = Arrival { origin: &origin, peer };
                 let lifeline = self.lifeline(asked, &permit, visit);
                 let stopwatch = Stopwatch::start();
-                let answer = self.upstreams.forward(scrubbed, permit, arrival, lifeline).await;
+                let answer = self
+                    .upstreams
+                    .forward(scrubbed, permit, vouched, arrival, lifeline)
+                    .await;
                 visit.upstream_took(stopwatch.elapsed());
                 Ok(answer?)
             }

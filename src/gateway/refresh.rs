@@ -257,6 +257,7 @@ mod tests {
                 refresh_before: Duration::from_secs(60),
                 cookie: CookieSettings::default(),
                 store: StoreSettings::Memory { max_bytes: 1_000_000 },
+                keep_access_token: false,
                 read_cache: Duration::ZERO,
             })
             .unwrap();

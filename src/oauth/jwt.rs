@@ -1,11 +1,19 @@
 //! Signed tokens (RFC 7515, RFC 7519, RFC 8725). The only file that knows the JWT library.
 //!
-//! The library is used for its signatures alone. Its claim checks let a missing or mistyped `iss` and `aud` pass, ignore
+//! The library is used for its signatures alone, in both directions. Its claim checks let a missing or mistyped `iss` and `aud` pass, ignore
 //! `crit`, and keep the last of two members of one name; the header and the claims are therefore read here.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey};
+use aws_lc_rs::{
+    digest,
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED, EcdsaKeyPair,
+        Ed25519KeyPair, KeyPair, ParsedPublicKey,
+    },
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::DecodingKey;
+use jsonwebtoken::{DecodingKey, EncodingKey, Header};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::jwks::KeySet;
 use crate::identity::{Claims, TokenError};
@@ -161,6 +169,86 @@ impl VerifyingKey {
         self.key_type == algorithm.key_type()
             && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, algorithm.for_library())
                 .unwrap_or(false)
+    }
+}
+
+/// A private key that signs tokens, and its public half.
+pub struct SigningKey {
+    algorithm: Algorithm,
+    key: EncodingKey,
+    id: Box<str>,
+    published: Value,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("algorithm", &self.algorithm)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SigningKey {
+    /// Reads a private key on the curve P-256 or Ed25519, PKCS #8 in PEM (RFC 5958, RFC 7468 §10).
+    pub fn from_pem(pem: &str) -> Option<Self> {
+        Self::elliptic(pem).or_else(|| Self::edwards(pem))
+    }
+
+    fn elliptic(pem: &str) -> Option<Self> {
+        let key = EncodingKey::from_ec_pem(pem.as_bytes()).ok()?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_bytes()).ok()?;
+        // An uncompressed point: a byte that says so, then both coordinates.
+        let (x, y) = pair.public_key().as_ref().get(1..)?.split_at_checked(32)?;
+        let [x, y] = [x, y].map(|coordinate| URL_SAFE_NO_PAD.encode(coordinate));
+        let members = json!({ "crv": "P-256", "kty": "EC", "x": x, "y": y });
+        Some(Self::new(Algorithm::ES256, "ES256", key, members))
+    }
+
+    fn edwards(pem: &str) -> Option<Self> {
+        let key = EncodingKey::from_ed_pem(pem.as_bytes()).ok()?;
+        let pair = Ed25519KeyPair::from_pkcs8(key.as_bytes()).ok()?;
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key());
+        let members = json!({ "crv": "Ed25519", "kty": "OKP", "x": x });
+        Some(Self::new(Algorithm::EdDSA, "EdDSA", key, members))
+    }
+
+    /// The thumbprint of the members is the key's identifier, the same wherever it is read (RFC 7638 §3).
+    fn new(algorithm: Algorithm, name: &str, key: EncodingKey, members: Value) -> Self {
+        // The members stand in the order of their names, without blanks, as the thumbprint wants them.
+        let thumbprint = digest::digest(&digest::SHA256, members.to_string().as_bytes());
+        let id = URL_SAFE_NO_PAD.encode(thumbprint);
+        let mut published = members;
+        if let Value::Object(published) = &mut published {
+            let more = [("use", "sig"), ("alg", name), ("kid", &id)];
+            published.extend(more.map(|(member, value)| (member.into(), value.into())));
+        }
+        Self {
+            algorithm,
+            key,
+            id: id.into(),
+            published,
+        }
+    }
+
+    /// What `kid` says (RFC 7515 §4.1.4).
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The public half, as a JWK (RFC 7517 §4).
+    pub fn published(&self) -> &Value {
+        &self.published
+    }
+
+    /// A token of this `typ` with these claims (RFC 7515 §7.1); `None` when the cryptography refuses to work.
+    pub fn sign(&self, kind: &str, claims: &impl Serialize) -> Option<String> {
+        let header = Header {
+            typ: Some(kind.to_owned()),
+            kid: Some(self.id.to_string()),
+            ..Header::new(self.algorithm.for_library())
+        };
+        jsonwebtoken::encode(&header, claims, &self.key).ok()
     }
 }
 

@@ -181,10 +181,15 @@ impl Sessions {
             jar.set_split(&sealed.unwrap_or_default(), max_age)
         };
         // The raw ID token only makes signing out at the provider smoother: it goes first when room is short. The access
-        // token is spent once userinfo was asked; who the person is, and the way to fresh tokens, stay.
+        // token is spent once userinfo was asked, unless an application gets it; who the person is, and the way to fresh
+        // tokens, stay.
+        let without_both = |error| match self.settings.keep_access_token {
+            true => Err(error),
+            false => seal(&session.without_id_and_access_token()),
+        };
         seal(&session)
             .or_else(|_| seal(&session.without_id_token()))
-            .or_else(|_| seal(&session.without_id_and_access_token()))
+            .or_else(without_both)
     }
 }
 

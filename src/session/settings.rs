@@ -18,6 +18,8 @@ pub struct Settings {
     pub refresh_before: Duration,
     pub cookie: CookieSettings,
     pub store: StoreSettings,
+    /// Whether an application gets the access token.
+    pub keep_access_token: bool,
     /// How long a session that was read from the store is not read again.
     pub read_cache: Duration,
 }

@@ -19,6 +19,7 @@ fn settings() -> Settings {
         refresh_before: Duration::from_secs(60),
         cookie: CookieSettings::default(),
         store: StoreSettings::default(),
+        keep_access_token: false,
         read_cache: Duration::from_secs(1),
     }
 }
@@ -154,6 +155,25 @@ async fn f_18_the_id_token_goes_first_when_room_is_short() {
         .unwrap();
     assert!(presented.held.session.login.id_token.is_none());
     assert_eq!(presented.held.session.login.claims, session.login.claims);
+}
+
+#[tokio::test]
+async fn f_18_the_access_token_goes_next_unless_an_application_gets_it() {
+    let here = origin("wiki.example.com");
+    let login = || Login {
+        access_token: Some(Secret::new("x".repeat(2_000))),
+        ..login(560)
+    };
+    for keep_access_token in [false, true] {
+        let settings = Settings {
+            keep_access_token,
+            ..settings()
+        };
+        let sessions = Sessions::new(settings).unwrap();
+        let (session, jar) = (Session::begin(login(), NOW), sessions.jar(&here, &[]));
+        let kept = sessions.begin(&session, &jar, &here, NOW).await;
+        assert_eq!(kept.is_err(), keep_access_token);
+    }
 }
 
 #[tokio::test]
@@ -452,6 +472,7 @@ async fn on_old_keys(sessions: &Sessions, now: Timestamp) -> Option<usize> {
 
 fn unread() -> Settings {
     Settings {
+        keep_access_token: false,
         read_cache: Duration::ZERO,
         ..in_memory()
     }

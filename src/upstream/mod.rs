@@ -1,5 +1,6 @@
 //! The resource server: scrub, identity headers, forward.
 
+pub mod assertion;
 pub mod body;
 mod forwarded;
 pub mod headers;
@@ -11,6 +12,7 @@ pub mod target;
 mod template;
 mod trunk;
 mod upgrade;
+pub mod vouch;
 pub mod wire;
 
 use std::{
@@ -29,15 +31,18 @@ pub use settings::{BodyLimits, Destination, DestinationScheme, Settings, Timeout
 pub use template::identity_header;
 
 use crate::{
+    oauth::jwt::SigningKey,
     policy::{Origin, Permit},
-    time::Alarm,
+    time::{Alarm, Timestamp},
 };
+use assertion::Signer;
 use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed, UploadEnd};
 use forwarded::Site;
 use headers::{OwnCookies, Scrubbed, Scrubber, Taken, remove_all, remove_nominated};
 use lifeline::Lifeline;
 use pool::{Lease, Pool};
 use trunk::Trunk;
+use vouch::Vouched;
 
 /// Where the client stands, for `X-Forwarded-*`, `Forwarded` and `Via`.
 #[derive(Clone, Debug)]
@@ -71,6 +76,7 @@ pub enum UpstreamError {
 #[derive(Debug)]
 pub struct Upstreams {
     upstreams: Vec<Upstream>,
+    signer: Signer,
     own_cookies: OwnCookies,
     taken: Arc<Taken>,
 }
@@ -104,11 +110,18 @@ impl Line {
 }
 
 impl Upstreams {
-    /// Connections to where `earlier` ones lead as well are kept.
+    /// Connections to where `earlier` ones lead as well are kept. The first of the keys signs assertions.
     ///
     /// # Errors
     /// When a TLS configuration cannot be made.
-    pub fn new(settings: Vec<Settings>, scrubber: &Scrubber, earlier: Option<&Self>) -> Result<Self, rustls::Error> {
+    pub fn new(
+        settings: Vec<Settings>,
+        keys: Vec<SigningKey>,
+        scrubber: &Scrubber,
+        earlier: Option<&Self>,
+        now: Timestamp,
+    ) -> Result<Self, rustls::Error> {
+        let signer = Signer::new(keys, earlier.map(|earlier| &earlier.signer), now);
         let mut upstreams: Vec<Upstream> = Vec::with_capacity(settings.len());
         for settings in settings {
             let earlier = earlier.iter().flat_map(|earlier| &earlier.upstreams);
@@ -125,9 +138,15 @@ impl Upstreams {
         }
         Ok(Self {
             upstreams,
+            signer,
             own_cookies: scrubber.own_cookies(),
             taken: scrubber.taken(),
         })
+    }
+
+    /// The keys that assertions are checked with (RFC 7517 §5).
+    pub fn published_keys(&self, now: Timestamp) -> serde_json::Value {
+        self.signer.published(now)
     }
 
     /// Sends the request on, as whom the permit says. A WebSocket is spliced after the upstream's 101. What lasts ends
@@ -139,6 +158,7 @@ impl Upstreams {
         &self,
         request: Scrubbed,
         permit: Permit,
+        vouched: Vouched,
         arrival: Arrival<'_>,
         mut lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
@@ -153,7 +173,7 @@ impl Upstreams {
         if forwarded::counted_down(&request.parts.method, &mut request.parts.headers).is_none() {
             return Ok(Response::new(Body::empty()));
         }
-        let (request, progress, upgrade) = upstream.outgoing(request, &permit, &arrival)?;
+        let (request, progress, upgrade) = upstream.outgoing(request, &permit, vouched, &arrival)?;
         let (response, hold) = match &upstream.line {
             Line::Http1(pool) => {
                 let answer = upstream.exchange(pool, request, progress.as_deref(), &mut lifeline);
@@ -214,7 +234,13 @@ impl Upstream {
     }
 
     /// The request as the upstream sees it: its own framing, the gateway's word on who and whence, and nobody else's.
-    fn outgoing(&self, request: Scrubbed, permit: &Permit, arrival: &Arrival<'_>) -> Result<Outgoing, UpstreamError> {
+    fn outgoing(
+        &self,
+        request: Scrubbed,
+        permit: &Permit,
+        vouched: Vouched,
+        arrival: &Arrival<'_>,
+    ) -> Result<Outgoing, UpstreamError> {
         let Scrubbed {
             parts,
             body,
@@ -251,6 +277,7 @@ impl Upstream {
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
         }
+        vouched.write(&mut headers);
         if progress.is_some() && http_body::Body::size_hint(request.body()).exact().is_none() {
             // Said aloud, for without it a GET is sent without its body.
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
-use super::headers::IdentityHeader;
+use super::{headers::IdentityHeader, vouch::Vouching};
 use crate::trust::TrustRoots;
 
 /// Where a route's requests go, and how.
@@ -16,6 +16,7 @@ pub struct Settings {
     pub identity_headers: Vec<IdentityHeader>,
     /// What the application trusts beside them, and nobody may send.
     pub strip: Vec<HeaderName>,
+    pub vouching: Vouching,
     pub timeouts: Timeouts,
     pub bodies: BodyLimits,
     pub trust: TrustRoots,

@@ -118,7 +118,7 @@ pub enum GroupFilter {
 }
 
 impl GroupFilter {
-    fn takes(&self, group: &str) -> bool {
+    pub(super) fn takes(&self, group: &str) -> bool {
         match self {
             Self::Exactly(name) => **name == *group,
             Self::Beginning(beginning) => group.starts_with(&**beginning),
@@ -161,7 +161,7 @@ pub fn identity_header(identity: &Identity, header: &IdentityHeader) -> Result<V
 }
 
 /// A value that cannot be written so that it is read as what it is.
-struct Unwritable;
+pub(super) struct Unwritable;
 
 impl Form {
     /// A line end or a NUL is never written, however it would be encoded.
@@ -189,6 +189,11 @@ impl Form {
 const NOT_PLAIN: AsciiSet = CONTROLS.add(b'%');
 
 impl Template {
+    /// The text as one, for what is no list.
+    pub(super) fn one(&self, identity: &Identity) -> Result<Option<String>, Unwritable> {
+        self.fill(identity, &Form::default()).map(|mut texts| texts.pop())
+    }
+
     /// Nothing when a claim is missing or empty.
     fn fill(&self, identity: &Identity, form: &Form) -> Result<Vec<String>, Unwritable> {
         if let (Lists::Repeated, [Piece::Hole(source, filters)]) = (&form.lists, self.pieces.as_slice()) {

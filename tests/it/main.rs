@@ -39,4 +39,5 @@ mod streams;
 mod support;
 mod telling;
 mod tls;
+mod vouching;
 mod websocket;

@@ -227,6 +227,8 @@ fn rehearsal(route: &Route) -> Option<Rehearsal> {
 fn size(headers: &[(HeaderName, Told)]) -> usize {
     let line = |(name, told): &(HeaderName, Told)| match told {
         Told::Value(value) => name.as_str().len().saturating_add(value.len()).saturating_add(4),
+        // About as long as such texts are.
+        Told::Secret(_) => 1_024,
         Told::Missing | Told::Unwritable => 0,
     };
     headers.iter().map(line).sum()

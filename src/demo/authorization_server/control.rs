@@ -129,6 +129,11 @@ impl AuthorizationServer {
         self.office.state().refresh_tokens.clear();
     }
 
+    /// Issues no refresh tokens from now on.
+    pub fn keep_refresh_tokens(&self) {
+        self.office.state().keeps_refresh_tokens = true;
+    }
+
     /// Registers a client, or registers it anew.
     pub fn register(&self, client: Client) {
         let mut state = self.office.state();

@@ -144,6 +144,7 @@ impl Builder {
             access_tokens: Shelf::new(),
             refresh_tokens: Shelf::new(),
             groups_in_tokens: usize::MAX,
+            keeps_refresh_tokens: false,
         };
         let office = Arc::new(Office {
             issuer: format!("http://{address}"),

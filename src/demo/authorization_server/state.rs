@@ -17,6 +17,8 @@ pub(super) struct State {
     pub(super) refresh_tokens: Shelf<RefreshToken>,
     /// Who is in more groups than this has them told elsewhere.
     pub(super) groups_in_tokens: usize,
+    /// Whether it issues none of them.
+    pub(super) keeps_refresh_tokens: bool,
 }
 
 /// Somebody's single sign-on, by the value of its cookie.

@@ -122,7 +122,9 @@ impl Office {
             }
             // OpenID Connect Core §12.2: an ID token of a refresh has no need of the nonce.
             let grant = Grant { nonce: None, ..grant };
-            response.insert("refresh_token".to_owned(), json!(self.refresh_token(state, grant)));
+            if !state.keeps_refresh_tokens {
+                response.insert("refresh_token".to_owned(), json!(self.refresh_token(state, grant)));
+            }
         }
         response
     }

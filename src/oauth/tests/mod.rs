@@ -9,6 +9,7 @@ mod jwks;
 mod jwt;
 mod logout_token;
 pub(crate) mod signer;
+mod signing;
 mod token;
 
 use bytes::Bytes;

@@ -1,5 +1,6 @@
 //! Arguments to commands, one file each.
 
+mod admin;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;

@@ -40,7 +40,7 @@ pub(super) trait Tell: for<'a> Deserialize<'a> {
     fn text(&self) -> String;
 
     /// What else there is to know.
-    fn note(&self) -> Option<&str>;
+    fn note(&self) -> Option<String>;
 }
 
 /// The answer goes to standard output, and the note of one for people to standard error.
@@ -124,4 +124,29 @@ async fn ask(admin: &str, method: Method, path: &str, token: &Secret) -> io::Res
 
 pub(super) fn encoded(id: &str) -> String {
     form_urlencoded::byte_serialize(id.as_bytes()).collect()
+}
+
+/// Cells under their names, each column as wide as it has to be.
+pub(super) fn columns<const N: usize>(names: [&str; N], lines: impl Iterator<Item = [String; N]>) -> String {
+    let lines: Vec<_> = [names.map(str::to_owned)].into_iter().chain(lines).collect();
+    let mut widths = [0; N];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |line: &[String; N]| {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    lines.iter().map(line).collect()
+}
+
+/// Names are the provider's: none of them may write elsewhere on the screen, or shift a column.
+pub(super) fn harmless(text: &str) -> String {
+    let letter = |letter: char| match letter.is_control() || letter.is_whitespace() {
+        true => letter.escape_unicode().to_string(),
+        false => letter.to_string(),
+    };
+    text.chars().map(letter).collect()
 }

@@ -103,8 +103,8 @@ impl Tell for Ended {
         }
     }
 
-    fn note(&self) -> Option<&str> {
-        self.note.as_deref()
+    fn note(&self) -> Option<String> {
+        self.note.clone()
     }
 }
 
@@ -113,8 +113,8 @@ impl Tell for Listed {
         self.to_string()
     }
 
-    fn note(&self) -> Option<&str> {
-        self.note.as_deref()
+    fn note(&self) -> Option<String> {
+        self.note.clone()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod administration;
 mod authenticate;
+mod decisions;
 mod endpoints;
 mod error;
 mod generations;
@@ -45,6 +46,7 @@ use crate::{
         target::Target,
     },
 };
+use decisions::Decisions;
 use limits::Limits;
 use login::Logins;
 use pages::Pages;
@@ -92,6 +94,8 @@ pub struct Gateway {
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
     ids: Arc<Ids>,
+    /// As many as this configuration keeps; a reload takes them along.
+    decisions: Arc<Decisions>,
 }
 
 impl fmt::Debug for Gateway {
@@ -103,7 +107,7 @@ impl fmt::Debug for Gateway {
 impl Gateway {
     /// Answers a request; whatever happens, there is an answer, and one line in the log.
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let mut visit = Visit::begin(self.ids.next(), &request, peer, &self.routes, &self.counts);
+        let mut visit = Visit::begin(self, &request, peer);
         let response = match self.walk(request, peer, &mut visit).await {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
@@ -123,7 +127,7 @@ impl Gateway {
         peer: IpAddr,
         visit: &mut Visit<'_>,
     ) -> Result<Response<Body>, Error> {
-        let now = self.clock.now();
+        let now = visit.now;
         let (parts, body) = request.into_parts();
         let target = Target::read(&parts)?;
         visit.arrived_at(&target);

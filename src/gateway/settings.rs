@@ -9,9 +9,18 @@ use crate::secret::Secret;
 pub struct Settings {
     /// `/oauth2`: canonical, without a trailing slash, not empty.
     pub auth_prefix: Box<str>,
-    /// Who has it may see and end sessions on the admin listener; absent: nobody may.
+    /// Who has it may see and end sessions, and see refusals, on the admin listener; absent: nobody may.
     pub admin_token: Option<Secret>,
+    /// So many refusals are kept, of people who are known and of strangers each; 0: none.
+    pub decisions: usize,
     pub per_minute: PerMinute,
+}
+
+impl Settings {
+    /// None where nobody may ask for them.
+    pub(super) fn decisions_kept(&self) -> usize {
+        self.admin_token.as_ref().map_or(0, |_| self.decisions)
+    }
 }
 
 /// How often one address may do something in a minute; absent: as often as it likes.

@@ -187,11 +187,8 @@ impl Gateway {
     /// Nobody else had the refresh token of a session that was ended while its browser was away (RFC 7009).
     async fn give_back(&self, jar: &CookieJar<'_>, origin: &Origin, now: Timestamp) -> Result<(), Error> {
         let ended = self.sessions.ended_meanwhile(jar, origin, now).await?;
-        let Some(session) = ended else { return Ok(()) };
-        if let Some(provider) = self.providers.of_login(&session.login)
-            && let Some(refresh_token) = &session.login.refresh_token
-        {
-            provider.revoke(refresh_token.clone(), now);
+        if let Some(session) = ended {
+            self.give_back_token(&session, now);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use moka::sync::Cache;
 use super::{Error, Gateway, Visit, respond};
 use crate::{
     identity::{ProviderId, Strength},
-    oauth::authorization::{AuthorizationResponse, CodeGrant, LoginSecrets, PendingLogin},
+    oauth::authorization::{Account, AuthorizationResponse, CodeGrant, LoginSecrets, PendingLogin},
     policy::{LoginDemand, Origin},
     secret::{Fingerprint, FingerprintKey, Secret, random_text},
     session::{Context, CookieJar, KeepError, SameSite, Session},
@@ -28,7 +28,7 @@ const MAX_RETURN_BYTES: usize = 1_500;
 const MAX_USED: u64 = 20_000;
 
 const PENDING: &str = "login-";
-const TRIES: &str = "tries";
+pub(super) const TRIES: &str = "tries";
 
 /// Attempts that were finished here: a response is taken once (N-017).
 #[derive(Debug)]
@@ -63,30 +63,57 @@ pub(super) struct Attempt<'a> {
     pub(super) provider: &'a ProviderId,
     pub(super) return_to: &'a str,
     pub(super) strength: Strength,
+    pub(super) account: Account,
+}
+
+/// A login that somebody needs, as soon as there is a provider for it.
+pub(super) struct Wish<'a> {
+    pub(super) demand: LoginDemand,
+    pub(super) return_to: &'a str,
+    pub(super) account: Account,
 }
 
 impl Gateway {
     /// To the provider where there is one to choose, else to the page that asks which.
     pub(super) async fn send_to_login(
         &self,
-        demand: LoginDemand,
-        return_to: &str,
+        wish: Wish<'_>,
         credential: &Credential,
         origin: &Origin,
         visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         visit.decision = "login";
+        let location = self.way_to_login(wish, credential, origin, visit, now).await?;
+        Ok(respond::redirect(&location))
+    }
+
+    /// Where a browser goes that has to log in.
+    pub(super) async fn way_to_login(
+        &self,
+        wish: Wish<'_>,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &mut Visit<'_>,
+        now: Timestamp,
+    ) -> Result<String, Error> {
+        let Wish {
+            demand,
+            return_to,
+            account,
+        } = wish;
         match &*demand.providers {
+            [] => Err(Error::NoEndpoint),
             [provider] => {
                 let attempt = Attempt {
                     provider,
                     return_to,
                     strength: demand.strength,
+                    account,
                 };
                 self.begin_login(attempt, credential, origin, visit, now).await
             }
-            _ => Ok(respond::redirect(&self.sign_in_path(return_to))),
+            _ => Ok(self.sign_in_path(return_to, account)),
         }
     }
 
@@ -98,14 +125,16 @@ impl Gateway {
         origin: &Origin,
         visit: &mut Visit<'_>,
         now: Timestamp,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<String, Error> {
         let Attempt {
             provider,
             return_to,
             strength,
+            account,
         } = attempt;
         let jar = self.sessions.jar(origin, &credential.cookies);
-        if tries(&jar) >= LOOP_LOGINS {
+        // Whoever asks to be somebody else goes in no circles by themselves.
+        if account == Account::Any && tries(&jar) >= LOOP_LOGINS {
             visit.cookies.extend(jar.delete(TRIES));
             return Err(Error::LoginLoop);
         }
@@ -118,11 +147,11 @@ impl Gateway {
         };
         let redirect_uri = self.absolute(origin, "callback");
         let (location, pending) = provider
-            .authorization_request(secrets, redirect_uri, fitting(return_to), strength, now)
+            .authorization_request(secrets, redirect_uri, fitting(return_to), strength, account, now)
             .await?;
         visit.cookies.extend(drop_oldest(&jar));
         visit.cookies.push(self.remember(&attempt, &pending, &jar, origin)?);
-        Ok(respond::redirect(&location))
+        Ok(location)
     }
 
     /// The authorization response: checked, redeemed, remembered, and back to where it began.
@@ -167,7 +196,7 @@ impl Gateway {
         match self.sessions.settings().cookie.same_site {
             SameSite::Lax => Ok(respond::redirect(&return_to)),
             // A redirect would still count as the provider's navigation, and the session stay unseen.
-            SameSite::Strict => Ok(self.pages.go_on(&return_to, &visit.id())),
+            SameSite::Strict => Ok(self.pages.go_on("Logged in", &return_to, &visit.id())),
         }
     }
 

@@ -33,6 +33,7 @@ pub use generations::Generations;
 pub use settings::Settings;
 
 use crate::{
+    oauth::authorization::Account,
     policy::{self, Decision, Lookup, Permit, RequestFacts, Route, Routes},
     provider::{self, Providers},
     session::{self, Sessions},
@@ -48,7 +49,7 @@ use crate::{
 };
 use decisions::Decisions;
 use limits::Limits;
-use login::Logins;
+use login::{Logins, Wish};
 use pages::Pages;
 use provider_logout::Allowance;
 use reader::Reader;
@@ -163,8 +164,12 @@ impl Gateway {
                 Ok(answer?)
             }
             Decision::Login(demand) => {
-                let return_to = scrubbed.target().path_and_query();
-                let answer = self.send_to_login(demand, return_to, &credential, &origin, visit, now);
+                let wish = Wish {
+                    demand,
+                    return_to: scrubbed.target().path_and_query(),
+                    account: Account::Any,
+                };
+                let answer = self.send_to_login(wish, &credential, &origin, visit, now);
                 Box::pin(answer).await
             }
             Decision::Challenge(challenge) => Ok(self.challenge(&challenge, &origin, visit)),

@@ -106,9 +106,10 @@ impl Pages {
         )
     }
 
-    /// Goes on by itself: a navigation that this site began, so that strict cookies are sent with it.
-    pub(super) fn go_on(&self, location: &str, reference: &str) -> Response<Body> {
-        self.page("continue.html", context! { title => "Logged in", location, reference })
+    /// Goes on by itself: a navigation that this site began, so that strict cookies are sent with it, and that no form
+    /// began, so that it may lead anywhere.
+    pub(super) fn go_on(&self, title: &str, location: &str, reference: &str) -> Response<Body> {
+        self.page("continue.html", context! { title, location, reference })
     }
 
     fn page(&self, template: &str, values: minijinja::Value) -> Response<Body> {

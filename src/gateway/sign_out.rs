@@ -99,13 +99,20 @@ impl Gateway {
     /// Gives the refresh token back, and says where the browser ends its session at the provider.
     async fn end_at_provider(&self, session: &Session, origin: &Origin, state: &str, now: Timestamp) -> Option<String> {
         let provider = self.providers.of_login(&session.login)?;
-        if let Some(refresh_token) = &session.login.refresh_token {
-            provider.revoke(refresh_token.clone(), now);
-        }
+        self.give_back_token(session, now);
         let back = self.absolute(origin, "sign_out");
         provider
             .end_session_url(session.login.id_token.as_ref(), &back, state, now)
             .await
+    }
+
+    /// Nobody needs the refresh token of a session that has ended (RFC 7009).
+    pub(super) fn give_back_token(&self, session: &Session, now: Timestamp) {
+        if let Some(provider) = self.providers.of_login(&session.login)
+            && let Some(refresh_token) = &session.login.refresh_token
+        {
+            provider.revoke(refresh_token.clone(), now);
+        }
     }
 
     fn sign_out_path(&self, extent: Extent) -> String {

@@ -45,8 +45,19 @@ pub struct AuthorizationRequest<'a> {
     pub return_to: String,
     /// What the login has to be like (OIDC Core §3.1.2.1).
     pub strength: Strength,
+    /// What the person is asked, whatever login they have at the provider (OIDC Core §3.1.2.1).
+    pub prompt: Option<&'static str>,
     /// The provider promises to name itself in the response (RFC 9207 §3).
     pub response_names_issuer: bool,
+}
+
+/// As whom somebody wants to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// As whoever the provider knows them.
+    Any,
+    /// As somebody else: the provider has to ask, though it knows them.
+    Another,
 }
 
 /// How long a browser may take to come back.
@@ -68,7 +79,8 @@ impl AuthorizationRequest<'_> {
             .append_pair("nonce", &secrets.nonce)
             .append_pair("code_challenge", &URL_SAFE_NO_PAD.encode(challenge))
             .append_pair("code_challenge_method", "S256");
-        let asked = strength_parameters(&self.strength);
+        let mut asked = strength_parameters(&self.strength);
+        asked.extend(self.prompt.map(|prompt| ("prompt", prompt.to_owned())));
         // A parameter stands once, and the route knows best how strong a login it needs.
         let others = self
             .parameters

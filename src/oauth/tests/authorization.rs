@@ -39,6 +39,7 @@ fn begin(endpoint: &str, names_issuer: Option<()>) -> (String, PendingLogin) {
         redirect_uri: "https://app.example.com/back?x=1".into(),
         return_to: "/page?q=1".into(),
         strength: Strength::default(),
+        prompt: None,
         response_names_issuer: names_issuer.is_some(),
     };
     let secrets = LoginSecrets {

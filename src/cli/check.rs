@@ -11,6 +11,7 @@ use clap::Args;
 use super::{ConfigFile, No};
 use crate::{
     config::{self, Settings},
+    gateway::settings::redirect_endpoint,
     policy::{
         Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath,
         Requirements, Route, RouteUrl, Wanted,
@@ -248,7 +249,7 @@ fn registrations(settings: &Settings) -> String {
         let _ = writeln!(
             text,
             "\nRedirect URIs to register at {issuer}:{}",
-            below(&places, "callback")
+            below(&places, &redirect_endpoint(&provider.id, settings.providers.len()))
         );
         let _ = writeln!(
             text,
@@ -338,6 +339,16 @@ For back-channel logout, where the provider offers it:
   https://a/oauth2/backchannel_logout
 ";
         assert!(words.ends_with(registered), "{words}");
+    }
+
+    #[test]
+    fn beside_others_each_provider_has_a_redirect_uri_of_its_own() {
+        let other = "[provider.b]\nissuer = \"https://b.example.com\"\nclient_id = \"a\"\nclient_auth = \"none\"\n";
+        let words = words(&format!("url = \"https://a\"\n{other}"));
+        for place in ["https://a/oauth2/callback/b\n", "https://a/oauth2/callback/corp\n"] {
+            assert!(words.contains(place), "{words}");
+        }
+        assert!(!words.contains("/callback\n"), "{words}");
     }
 
     #[test]

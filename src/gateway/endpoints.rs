@@ -6,7 +6,7 @@ use http::{Method, Request, Response, header};
 
 use super::{
     Error, Gateway, RequestFacts, Visit,
-    login::{Attempt, TRIES, Wish},
+    login::{Attempt, CHOICE, TRIES, Wish, chosen_before},
     pages::Chooser,
     respond,
 };
@@ -49,6 +49,8 @@ impl Endpoint {
         match name {
             "start" => Some(Self::Start),
             "callback" => Some(Self::Callback),
+            // Whose it is, the attempt knows.
+            name if name.starts_with("callback/") => Some(Self::Callback),
             "sign_in" => Some(Self::SignIn),
             "other_account" => Some(Self::OtherAccount),
             "sign_out" => Some(Self::SignOut),
@@ -101,8 +103,11 @@ impl Gateway {
         let query = request.target().query().unwrap_or("");
         match endpoint {
             Endpoint::Start => self.start(query, &request, credential, origin, visit, now).await,
-            Endpoint::Callback => self.finish_login(query, credential, origin, visit, now).await,
-            Endpoint::SignIn => self.sign_in(query, &request, visit),
+            Endpoint::Callback => {
+                self.finish_login(request.target(), credential, origin, visit, now)
+                    .await
+            }
+            Endpoint::SignIn => self.sign_in(query, &request, credential, origin, visit),
             Endpoint::OtherAccount => {
                 self.other_account(query, &request, credential, origin, visit, now)
                     .await
@@ -135,6 +140,8 @@ impl Gateway {
             };
             return self.send_to_login(wish, credential, origin, visit, now).await;
         };
+        visit.has_choice = demand.providers.len() > 1;
+        visit.way_back = Some(return_to.to_owned());
         let chosen = demand.providers.iter().find(|provider| provider.as_str() == name);
         let attempt = Attempt {
             provider: chosen.ok_or(Error::Parameter("provider"))?,
@@ -175,17 +182,29 @@ impl Gateway {
             self.give_back_token(&session, now);
         }
         visit.cookies.extend(jar.delete_split());
-        visit.cookies.extend(jar.delete(TRIES));
+        for forgotten in [TRIES, CHOICE] {
+            visit.cookies.extend(jar.delete(forgotten));
+        }
         Ok(self.pages.go_on("One moment", &location, &visit.id()))
     }
 
-    fn sign_in(&self, query: &str, request: &Scrubbed, visit: &Visit<'_>) -> Result<Response<Body>, Error> {
+    fn sign_in(
+        &self,
+        query: &str,
+        request: &Scrubbed,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &Visit<'_>,
+    ) -> Result<Response<Body>, Error> {
         let return_to = self.way_back(query, request)?;
         let account = account(query)?;
         let demand = self.demand_of(&return_to, request, visit);
-        let choices = demand
-            .providers
-            .iter()
+        let jar = self.sessions.jar(origin, &credential.cookies);
+        let chosen = chosen_before(&jar, &demand.providers);
+        let (first, others): (Vec<_>, Vec<_>) = demand.providers.iter().partition(|id| Some(*id) == chosen);
+        let choices = first
+            .into_iter()
+            .chain(others)
             .filter_map(|id| self.providers.by_id(id))
             .map(|provider| {
                 let query = login_query(&return_to, account);
@@ -194,7 +213,7 @@ impl Gateway {
                     self.settings.auth_prefix,
                     encoded(provider.id().as_str())
                 );
-                (provider.display_name().to_owned(), path)
+                (provider.display_name().to_owned(), path, Some(provider.id()) == chosen)
             });
         let chooser = Chooser {
             choices: choices.collect(),

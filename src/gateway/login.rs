@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Response;
 use moka::sync::Cache;
 
-use super::{Error, Gateway, Visit, respond};
+use super::{Error, Gateway, Visit, respond, settings::redirect_endpoint};
 use crate::{
     identity::{ProviderId, Strength},
     oauth::authorization::{Account, AuthorizationResponse, CodeGrant, LoginSecrets, PendingLogin},
@@ -13,7 +13,7 @@ use crate::{
     secret::{Fingerprint, FingerprintKey, Secret, random_text},
     session::{Context, CookieJar, KeepError, SameSite, Session},
     time::Timestamp,
-    upstream::{body::Body, headers::Credential},
+    upstream::{body::Body, headers::Credential, target::Target},
 };
 
 /// How long a login attempt may take.
@@ -27,7 +27,12 @@ const LOOP_WINDOW: Duration = Duration::from_secs(60);
 const MAX_RETURN_BYTES: usize = 1_500;
 const MAX_USED: u64 = 20_000;
 
+/// How long the choice of a provider is remembered.
+const CHOICE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 const PENDING: &str = "login-";
+/// The provider of the last login; it decides nothing but which of several is asked first.
+pub(super) const CHOICE: &str = "provider";
 pub(super) const TRIES: &str = "tries";
 
 /// Attempts that were finished here: a response is taken once (N-017).
@@ -102,19 +107,28 @@ impl Gateway {
             return_to,
             account,
         } = wish;
-        match &*demand.providers {
-            [] => Err(Error::NoEndpoint),
-            [provider] => {
-                let attempt = Attempt {
-                    provider,
-                    return_to,
-                    strength: demand.strength,
-                    account,
-                };
-                self.begin_login(attempt, credential, origin, visit, now).await
+        let provider = match &*demand.providers {
+            [] => return Err(Error::NoEndpoint),
+            [provider] => Some(provider),
+            several => {
+                visit.has_choice = true;
+                let jar = self.sessions.jar(origin, &credential.cookies);
+                let chosen = chosen_before(&jar, several);
+                // Who wants to be somebody else may be known elsewhere; and who does not come back from a provider is
+                // not sent there again and again.
+                chosen.filter(|_| account == Account::Any && jar.suffixes(PENDING).next().is_none())
             }
-            _ => Ok(self.sign_in_path(return_to, account)),
-        }
+        };
+        let Some(provider) = provider else {
+            return Ok(self.sign_in_path(return_to, account));
+        };
+        let attempt = Attempt {
+            provider,
+            return_to,
+            strength: demand.strength,
+            account,
+        };
+        self.begin_login(attempt, credential, origin, visit, now).await
     }
 
     /// The authorization request, with what must be remembered sealed into a cookie of its own (RFC 6749 §4.1.1).
@@ -145,7 +159,7 @@ impl Gateway {
             nonce: random_text::<24>(),
             code_verifier: Secret::new(random_text::<32>()),
         };
-        let redirect_uri = self.absolute(origin, "callback");
+        let redirect_uri = self.absolute(origin, &redirect_endpoint(provider.id(), self.providers.count()));
         let (location, pending) = provider
             .authorization_request(secrets, redirect_uri, fitting(return_to), strength, account, now)
             .await?;
@@ -157,14 +171,14 @@ impl Gateway {
     /// The authorization response: checked, redeemed, remembered, and back to where it began.
     pub(super) async fn finish_login(
         &self,
-        query: &str,
+        target: &Target,
         credential: &Credential,
         origin: &Origin,
         visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
-        let response = AuthorizationResponse::from_query(query)?;
+        let response = AuthorizationResponse::from_query(target.query().unwrap_or(""))?;
         let state = response.state().to_owned();
         let attempt = state.split_once('.').map_or("", |(attempt, _)| attempt);
         let suffix = format!("{PENDING}{attempt}");
@@ -173,11 +187,13 @@ impl Gateway {
         self.limits.callbacks.count(visit.address)?;
         visit.cookies.extend(jar.delete(&suffix));
         visit.way_back = Some(pending.return_to().to_owned());
+        visit.has_choice = self.providers.count() > 1;
         let provider = self.providers.by_id(pending.provider());
         // Another issuer may go by that name by now: it gets no code of the other's.
         let provider = provider.filter(|provider| provider.issuer() == pending.issuer());
         let provider = provider.ok_or(Error::LoginUnknown)?;
-        let grant: CodeGrant = pending.accept(response, now)?;
+        let arrived_at = format!("{origin}{}", target.path());
+        let grant: CodeGrant = pending.accept(response, &arrived_at, now)?;
         if !self.logins.first_use(&state) {
             return Err(Error::LoginUnknown);
         }
@@ -193,6 +209,11 @@ impl Gateway {
             .extend(self.sessions.begin(&session, &jar, origin, now).await.map_err(unkept)?);
         let tried = tries(&jar).saturating_add(1).to_string();
         visit.cookies.extend(jar.set(TRIES, &tried, LOOP_WINDOW));
+        if visit.has_choice {
+            visit
+                .cookies
+                .extend(jar.set(CHOICE, provider.id().as_str(), CHOICE_LIFETIME));
+        }
         match self.sessions.settings().cookie.same_site {
             SameSite::Lax => Ok(respond::redirect(&return_to)),
             // A redirect would still count as the provider's navigation, and the session stay unseen.
@@ -257,6 +278,12 @@ fn drop_oldest(jar: &CookieJar<'_>) -> Vec<http::HeaderValue> {
         .take(surplus)
         .filter_map(|suffix| jar.delete(suffix))
         .collect()
+}
+
+/// The provider of the last login, where it is still one to choose.
+pub(super) fn chosen_before<'a>(jar: &CookieJar<'_>, offered: &'a [ProviderId]) -> Option<&'a ProviderId> {
+    let chosen = jar.value(CHOICE)?;
+    offered.iter().find(|provider| provider.as_str() == chosen)
 }
 
 fn tries(jar: &CookieJar<'_>) -> u32 {

@@ -13,10 +13,10 @@ use crate::upstream::body::Body;
 
 const STYLE: &str = include_str!("pages/style.css");
 
-/// The providers to choose from: display name and where choosing it leads.
+/// The providers to choose from: display name, where choosing it leads, and whether it was chosen last.
 #[derive(Debug)]
 pub(super) struct Chooser {
-    pub(super) choices: Vec<(String, String)>,
+    pub(super) choices: Vec<(String, String, bool)>,
 }
 
 /// Which sessions of a person a sign-out ends.
@@ -65,6 +65,7 @@ impl Pages {
                 explanation => &notice.explanation,
                 person => visit.person(),
                 action, auth_prefix, start,
+                has_choice => visit.has_choice,
                 reference => visit.id(),
             },
         )

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use crate::secret::Secret;
+use crate::{identity::ProviderId, secret::Secret};
 
 /// The part of `[server]` and `[admin]` that the walk knows.
 #[derive(Clone, Debug)]
@@ -14,6 +14,17 @@ pub struct Settings {
     /// So many refusals are kept, of people who are known and of strangers each; 0: none.
     pub decisions: usize,
     pub per_minute: PerMinute,
+}
+
+/// The endpoint that a provider sends browsers back to.
+///
+/// Beside others each has its own, so that no code reaches another's attempt, also where responses do not name their
+/// issuer (RFC 9700 §4.4.2.2).
+pub fn redirect_endpoint(provider: &ProviderId, providers: usize) -> String {
+    match providers {
+        0 | 1 => "callback".to_owned(),
+        _ => format!("callback/{provider}"),
+    }
 }
 
 impl Settings {

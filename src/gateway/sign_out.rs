@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{Method, Response, StatusCode, header};
 
-use super::{Error, Gateway, Visit, endpoints::parameter, pages::Extent, respond};
+use super::{Error, Gateway, Visit, endpoints::parameter, login::CHOICE, pages::Extent, respond};
 use crate::{
     policy::{Client, Initiator, Origin},
     secret::random_text,
@@ -63,6 +63,10 @@ impl Gateway {
             Extent::Everywhere => self.end_everywhere(&jar, origin, now).await?,
         };
         visit.cookies.extend(jar.delete_split());
+        // Who logs in here next may be somebody else.
+        if jar.value(CHOICE).is_some() {
+            visit.cookies.extend(jar.delete(CHOICE));
+        }
         let state = state_of(extent);
         let elsewhere = match &session {
             Some(session) => self.end_at_provider(session, origin, &state, now).await,

@@ -79,6 +79,8 @@ pub(super) struct Visit<'a> {
     pub(super) reason: Option<String>,
     /// What would have been decided, were the route not in the shadow.
     would: Option<&'static str>,
+    /// Whether a login that does not succeed here may succeed with another provider.
+    pub(super) has_choice: bool,
     /// Where a login that did not succeed was to lead.
     pub(super) way_back: Option<String>,
     method: Method,
@@ -112,6 +114,7 @@ impl<'a> Visit<'a> {
             decision: "error",
             reason: None,
             would: None,
+            has_choice: false,
             way_back: None,
             method: request.method().clone(),
             target: None,

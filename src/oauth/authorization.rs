@@ -200,14 +200,26 @@ impl PendingLogin {
 
     /// Accepts the answer that belongs to this attempt, and nothing else.
     ///
+    /// `arrived_at` is the redirect URI that it came to: another provider's means that this one handed the browser on to
+    /// get hold of a code that is not its own (RFC 9700 §4.4).
+    ///
     /// # Errors
-    /// State foreign or stale, `iss` wrong or missing though promised, or the provider's own `error`.
-    pub fn accept(self, response: AuthorizationResponse, now: Timestamp) -> Result<CodeGrant, AuthorizationError> {
+    /// State foreign or stale, redirect URI of another provider, `iss` wrong or missing though promised, or the provider's
+    /// own `error`.
+    pub fn accept(
+        self,
+        response: AuthorizationResponse,
+        arrived_at: &str,
+        now: Timestamp,
+    ) -> Result<CodeGrant, AuthorizationError> {
         if !same_bytes(self.state.as_bytes(), response.state.as_bytes()) {
             return Err(AuthorizationError::State);
         }
         if self.started_at > now.plus(SKEW) || now.since(self.started_at) > LIFETIME {
             return Err(AuthorizationError::Stale);
+        }
+        if arrived_at != self.redirect_uri {
+            return Err(AuthorizationError::Issuer);
         }
         match &response.issuer {
             Some(issuer) if issuer == self.issuer.as_str() => {}

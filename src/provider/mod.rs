@@ -109,6 +109,10 @@ impl Providers {
         self.providers.iter().find(|provider| provider.id() == id)
     }
 
+    pub fn count(&self) -> usize {
+        self.providers.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers.iter()
     }

@@ -49,7 +49,11 @@ async fn grant(provider: &Arc<Provider>) -> CodeGrant {
     );
     let (_, pending) = begun.await.unwrap();
     pending
-        .accept(AuthorizationResponse::from_query("code=c&state=s").unwrap(), NOW)
+        .accept(
+            AuthorizationResponse::from_query("code=c&state=s").unwrap(),
+            "https://app.example.com/back",
+            NOW,
+        )
         .unwrap()
 }
 

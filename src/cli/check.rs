@@ -12,6 +12,7 @@ use super::{ConfigFile, No};
 use crate::{
     config::{self, Settings},
     gateway::settings::redirect_endpoint,
+    identity::Proof,
     policy::{
         Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath,
         Requirements, Route, RouteUrl, Wanted,
@@ -120,7 +121,13 @@ fn admitted(admission: &Admission) -> impl Iterator<Item = String> {
     let cross_site = admission
         .cross_site
         .then(|| "pages of other sites may act with a person's session".to_owned());
+    let both = admission.session && admission.bearer;
+    let order = both.then(|| match admission.first {
+        Proof::Session => "a session counts before a token, which has to be the same person's".to_owned(),
+        Proof::AccessToken => "a token counts alone, also beside a session".to_owned(),
+    });
     std::iter::once(who)
+        .chain(order)
         .chain(refused)
         .chain([newcomers(admission)])
         .chain(cross_site)

@@ -49,8 +49,6 @@ impl Endpoint {
         match name {
             "start" => Some(Self::Start),
             "callback" => Some(Self::Callback),
-            // Whose it is, the attempt knows.
-            name if name.starts_with("callback/") => Some(Self::Callback),
             "sign_in" => Some(Self::SignIn),
             "other_account" => Some(Self::OtherAccount),
             "sign_out" => Some(Self::SignOut),
@@ -81,10 +79,17 @@ impl Gateway {
     pub(super) fn endpoint_at(&self, path: &str) -> Option<Result<Endpoint, Error>> {
         let rest = path.strip_prefix(&*self.settings.auth_prefix)?;
         match rest.strip_prefix('/') {
+            Some(name) if self.is_own_callback(name) => Some(Ok(Endpoint::Callback)),
             Some(name) => Some(Endpoint::named(name).ok_or(Error::NoEndpoint)),
             None if rest.is_empty() => Some(Err(Error::NoEndpoint)),
             None => None,
         }
+    }
+
+    /// Whether it is the redirect URI of one provider beside others. Whose response came to it, the attempt knows.
+    fn is_own_callback(&self, name: &str) -> bool {
+        let provider = name.strip_prefix("callback/");
+        provider.is_some_and(|name| self.providers.iter().any(|provider| provider.id().as_str() == name))
     }
 
     pub(super) async fn serve(

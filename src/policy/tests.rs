@@ -28,6 +28,7 @@ fn admission() -> Admission {
     Admission {
         session: true,
         bearer: true,
+        first: Proof::AccessToken,
         providers: [ProviderId::new("corp")].into(),
         on_unauthenticated: OnUnauthenticated::Auto,
         cross_site: false,
@@ -119,6 +120,40 @@ fn in_words(verdicts: &[(&str, &str)]) -> String {
         .map(|(name, verdict)| format!("{name}: {verdict}"))
         .collect();
     each.join(", ")
+}
+
+#[test]
+fn of_a_good_token_and_a_session_the_one_that_is_named_first_counts() {
+    let person = |name: &str, proof| Identity {
+        subject: Subject::new(name).unwrap(),
+        ..identity(proof)
+    };
+    let token = || Arc::new(person("ann", Proof::AccessToken));
+    let foreign = Identity {
+        issuer: Issuer::new("https://other.example.com"),
+        ..person("ann", Proof::Session)
+    };
+    let beside = |session| match Admission::beside(token(), session) {
+        Authentication::Verified(identity) => format!("{:?}", identity.proof),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(beside(verified(person("ann", Proof::Session))), "Session");
+    assert_eq!(beside(Authentication::Anonymous), "AccessToken");
+    for session in [person("bob", Proof::Session), foreign] {
+        assert_eq!(beside(verified(session)), "Rejected(OtherPerson)");
+    }
+    for (session, first, asked) in [
+        (true, Proof::Session, true),
+        (true, Proof::AccessToken, false),
+        (false, Proof::Session, false),
+    ] {
+        let admission = Admission {
+            session,
+            first,
+            ..admission()
+        };
+        assert_eq!(admission.session_first(), asked);
+    }
 }
 
 #[test]

@@ -19,6 +19,11 @@ use crate::support::{
 
 /// A house whose every route takes the people of a partner too.
 async fn house_with_a_partner() -> (House, AuthorizationServer) {
+    house_with_a_partner_and("").await
+}
+
+/// With more in the file, where `ADDRESS` is the gateway's own.
+pub(crate) async fn house_with_a_partner_and(more: &str) -> (House, AuthorizationServer) {
     let partner = AuthorizationServer::builder(Arc::new(ManualClock::starting_at(OPENING)))
         .client(Client {
             id: "vestibule".into(),
@@ -35,9 +40,11 @@ async fn house_with_a_partner() -> (House, AuthorizationServer) {
         .await
         .unwrap();
     let issuer = partner.issuer().to_owned();
-    let house = House::open_with(|_| {
+    let house = House::open_with(|address| {
+        let more = more.replace("ADDRESS", &address.to_string());
         format!(
             r#"
+{more}
 [provider.partner]
 display_name = "Partner & Sons"
 issuer = "{issuer}"

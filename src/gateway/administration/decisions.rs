@@ -8,6 +8,8 @@ use crate::gateway::{Gateway, decisions};
 
 /// As many are listed where nobody says how many.
 const LISTED: usize = 50;
+/// As many are listed in one answer.
+const MAX_LISTED: usize = 1_000;
 /// The decisions that there are to ask for.
 const WORDS: [&str; 5] = ["login", "challenge", "deny", "error", "endpoint"];
 
@@ -45,7 +47,7 @@ impl Gateway {
     fn decisions_listed(&self, question: &Question) -> Value {
         let mut found = self.decisions.matching(|refusal| question.is_about(refusal));
         found.sort_by_key(|refusal| std::cmp::Reverse(refusal.id));
-        let shown = found.iter().take(question.limit.unwrap_or(LISTED));
+        let shown = found.iter().take(question.limit.unwrap_or(LISTED).min(MAX_LISTED));
         let shown: Vec<_> = shown.map(|refusal| refusal.shown()).collect();
         json!({
             "left_out": found.len().saturating_sub(shown.len()),

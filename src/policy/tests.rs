@@ -281,6 +281,34 @@ fn the_golden_table() {
             writeln!(table, "{route_kind} | {who} | {}", in_words(&verdicts)).unwrap();
         }
     }
+    let stranger = Identity {
+        subject: Subject::new("bob").unwrap(),
+        ..identity(Proof::Session)
+    };
+    for (order, first) in [
+        ("bearer, session", Proof::AccessToken),
+        ("session, bearer", Proof::Session),
+    ] {
+        let admission = Admission { first, ..admission() };
+        let route = route(Access::Protected(admission.clone()));
+        for (who, session) in [
+            ("a token and a session", verified(identity(Proof::Session))),
+            ("a token and no session", Authentication::Anonymous),
+            ("a token and somebody else's session", verified(stranger.clone())),
+        ] {
+            let token = Arc::new(identity(Proof::AccessToken));
+            let authentication = match admission.session_first() {
+                true => Admission::beside(token, session),
+                false => Authentication::Verified(token),
+            };
+            let verdict = |(method, client, initiator): &(Method, Client, Initiator)| {
+                let request = request(method, *client, *initiator);
+                word(&decide(&route, &request, authentication.clone(), NOW))
+            };
+            let verdicts: Vec<_> = clients.iter().map(|(name, client)| (*name, verdict(client))).collect();
+            writeln!(table, "{order} | {who} | {}", in_words(&verdicts)).unwrap();
+        }
+    }
     assert!(table == include_str!("golden.txt"), "the table is now:\n{table}");
 }
 

@@ -373,6 +373,13 @@ pub struct Identity {
     pub expires_at: Timestamp,
 }
 
+impl Identity {
+    /// Whether both are of one person: what a `sub` means, only its issuer says (OIDC Core §5.7).
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.subject == other.subject
+    }
+}
+
 /// Where a provider keeps what the gateway asks of every identity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimNames {
@@ -449,6 +456,8 @@ pub enum TokenError {
     Inactive,
     #[error("the token is bound to a key that the request does not prove")]
     SenderConstrained,
+    #[error("the token is of somebody else than the session")]
+    OtherPerson,
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use clap::Args;
 use super::{ConfigFile, No};
 use crate::{
     config::{self, Settings},
-    identity::ProviderId,
+    gateway::settings::redirect_endpoint,
+    identity::{Proof, ProviderId},
     policy::{
         Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath,
         Requirements, Route, RouteUrl, Wanted,
@@ -123,7 +124,13 @@ fn admitted(admission: &Admission) -> impl Iterator<Item = String> {
     let cross_site = admission
         .cross_site
         .then(|| "pages of other sites may act with a person's session".to_owned());
+    let both = admission.session && admission.bearer;
+    let order = both.then(|| match admission.first {
+        Proof::Session => "a session counts before a token, which has to be the same person's".to_owned(),
+        Proof::AccessToken => "a token counts alone, also beside a session".to_owned(),
+    });
     std::iter::once(who)
+        .chain(order)
         .chain(refused)
         .chain([newcomers(admission)])
         .chain(cross_site)
@@ -277,7 +284,7 @@ fn registrations(settings: &Settings) -> String {
         let _ = writeln!(
             text,
             "\nRedirect URIs to register at {issuer}:{}",
-            below(&places, "callback")
+            below(&places, &redirect_endpoint(&provider.id, settings.providers.len()))
         );
         let _ = writeln!(
             text,
@@ -383,6 +390,16 @@ For back-channel logout, where the provider offers it:
   https://a/oauth2/backchannel_logout
 ";
         assert!(words.ends_with(registered), "{words}");
+    }
+
+    #[test]
+    fn beside_others_each_provider_has_a_redirect_uri_of_its_own() {
+        let other = "[provider.b]\nissuer = \"https://b.example.com\"\nclient_id = \"a\"\nclient_auth = \"none\"\n";
+        let words = words(&format!("url = \"https://a\"\n{other}"));
+        for place in ["https://a/oauth2/callback/b\n", "https://a/oauth2/callback/corp\n"] {
+            assert!(words.contains(place), "{words}");
+        }
+        assert!(!words.contains("/callback\n"), "{words}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::runtime::Builder;
 use super::{ConfigFile, No, check};
 use crate::{
     config::{self, Settings},
+    gateway::settings::redirect_endpoint,
     provider::{
         Providers,
         checkup::{Grade, Note},
@@ -88,13 +89,14 @@ async fn providers(settings: &Settings, now: Timestamp) -> Vec<Chart> {
         }
     };
     let mut charts = Vec::new();
+    let count = settings.providers.len();
     for provider in providers.iter() {
         // Nobody can say beforehand which hosts a star stands for.
         let places = check::places(settings, provider.id());
         let redirect_uris: Vec<String> = places
             .iter()
             .filter(|place| !place.contains('*'))
-            .map(|place| format!("{place}/callback"))
+            .map(|place| format!("{place}/{}", redirect_endpoint(provider.id(), count)))
             .collect();
         charts.push(Chart {
             name: format!("provider {}", provider.id()),

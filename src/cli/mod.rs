@@ -1,6 +1,8 @@
 //! Arguments to commands, one file each.
 
+mod admin;
 mod check;
+mod decisions;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
@@ -76,6 +78,8 @@ enum Command {
     Schema,
     /// See and end sessions, by asking a gateway that runs.
     Sessions(sessions::Options),
+    /// Say why somebody was refused, by the reference that they were shown, by asking a gateway that runs.
+    Decisions(decisions::Options),
     /// Make a session key, for `key_files` in the `[session]` table.
     Keygen(keygen::Options),
     /// Try it: a development authorization server and a sample application, with the gateway in front, in one process.
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Schema => schema::schema(),
         Command::Sessions(options) => sessions::sessions(&options),
+        Command::Decisions(options) => decisions::decisions(&options),
         Command::Keygen(options) => keygen::keygen(&options),
         #[cfg(feature = "demo")]
         Command::Demo(options) => demo::demo(&options),

@@ -132,8 +132,10 @@ tables! {
     struct Admin {
         /// One TCP address.
         listen: SocketAddr,
-        /// A file with the token of who may see and end sessions.
+        /// A file with the token of who may see and end sessions, and see refusals.
         token_file: PathBuf,
+        /// As many refusals are kept, of people who are known and of strangers each; 0: none.
+        decisions: Count<0, 10_000>,
     }
 
     /// What is logged, and how.

@@ -16,7 +16,7 @@ use super::{
     vocabulary::nearest,
 };
 use crate::{
-    identity::ProviderId,
+    identity::{Proof, ProviderId},
     policy::{Access, Admission, Mode, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
     upstream::{self, BodyLimits, Destination, DestinationScheme, Timeouts},
 };
@@ -128,6 +128,7 @@ fn access(here: &Table, table: file::Route, offers: &[Offer], load: &mut Load<'_
     Some(Access::Protected(Admission {
         session,
         bearer: auth.bearer.is_some() || (auth.is_default && bearer_offered),
+        first: auth.first,
         providers: providers
             .iter()
             .map(|offer| offer.id.clone())
@@ -161,6 +162,8 @@ struct Auths {
     is_default: bool,
     session: bool,
     bearer: Option<Span>,
+    /// What the list names first; without a list, what is explicit.
+    first: Proof,
     public: Option<Public>,
 }
 
@@ -183,6 +186,10 @@ impl Auths {
             is_default: words.is_empty(),
             session: place(Auth::Session).is_some(),
             bearer: place(Auth::Bearer),
+            first: match words.first().map(|word| word.value) {
+                Some(Auth::Session) => Proof::Session,
+                Some(Auth::Bearer | Auth::Public) | None => Proof::AccessToken,
+            },
             public: place(Auth::Public).map(|at| Public { at, company }),
         })
     }

@@ -39,6 +39,7 @@ pub(super) struct Server {
 
 const PORT: u16 = 4180;
 const ADMIN_PORT: u16 = 4181;
+const DECISIONS: usize = 1_000;
 
 pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, load: &mut Load<'_>) -> Server {
     let table = table.or_default();
@@ -49,6 +50,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
     let limits = table.limits.or_default();
     let admin = admin.or_default();
     let admin_token = admin.token_file.given().and_then(|file| load.secret_file(file));
+    let decisions = admin.decisions.value().map_or(DECISIONS, |count| count.to_usize());
     let admin = admin.listen.given().cloned();
     Server {
         bodies: body_limits(&limits),
@@ -75,6 +77,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
         gateway: gateway::settings::Settings {
             auth_prefix: prefix.0.into(),
             admin_token,
+            decisions,
             per_minute: per_minute(&limits),
         },
         trusted_proxies: proxies.into_iter().map(|network| network.value).collect(),

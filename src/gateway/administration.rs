@@ -1,7 +1,8 @@
-//! What whoever runs the gateway asks of its sessions: which there are, and that some end.
+//! What whoever runs the gateway asks of its sessions: which there are, and that some end; and why somebody was refused.
 //!
 //! Answered on the admin listener only, to who knows the token of `[admin]`. Nothing told here opens anything.
 
+mod decisions;
 mod question;
 
 use std::{borrow::Cow, net::IpAddr, time::Duration};
@@ -33,7 +34,7 @@ enum Refusal {
     Stranger,
     TooMany(TooMany),
     Nonsense(Nonsense),
-    NotFound,
+    NotFound(&'static str),
     Store(StoreError),
 }
 
@@ -72,10 +73,13 @@ struct Revoked {
 }
 
 impl Gateway {
-    /// Answers `/sessions` of the admin listener.
+    /// Answers `/sessions` and `/decisions` of the admin listener.
     pub async fn administer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let asked = match self.let_in(&request, peer) {
-            Ok(()) => self.administered(&request, peer).await,
+            Ok(()) => match request.uri().path().strip_prefix("/decisions") {
+                Some(which) => self.decided(&request, which),
+                None => self.administered(&request, peer).await,
+            },
             Err(refusal) => Err(refusal),
         };
         match asked {
@@ -95,7 +99,7 @@ impl Gateway {
             return Ok(());
         }
         if sent.is_some() {
-            tracing::warn!(%peer, "somebody who is no administrator asked for sessions");
+            tracing::warn!(%peer, "somebody who is no administrator asked");
             self.limits.bad_admins.count(peer)?;
         }
         Err(Refusal::Stranger)
@@ -153,7 +157,9 @@ impl Gateway {
 
     async fn revoked_one(&self, id: &str, peer: IpAddr) -> Result<Value, Refusal> {
         if !self.sessions.end_id(id).await? {
-            return Err(Refusal::NotFound);
+            return Err(Refusal::NotFound(
+                "there is no such session: it has ended, or it is in a cookie, which has no id here",
+            ));
         }
         tracing::info!(admin = %peer, session = id, ended = 1, "an administrator ended sessions");
         Ok(Revoked::all(1).told())
@@ -305,10 +311,7 @@ fn refused(refusal: &Refusal) -> Response<Body> {
             response
         }
         Refusal::Nonsense(why) => refusal_of(StatusCode::BAD_REQUEST, why),
-        Refusal::NotFound => refusal_of(
-            StatusCode::NOT_FOUND,
-            "there is no such session: it has ended, or it is in a cookie, which has no id here",
-        ),
+        Refusal::NotFound(why) => refusal_of(StatusCode::NOT_FOUND, why),
         Refusal::Store(error) => {
             tracing::warn!(%error, "the sessions cannot be administered");
             refusal_of(

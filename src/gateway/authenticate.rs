@@ -27,7 +27,8 @@ enum Freshness {
 }
 
 impl Gateway {
-    /// An explicit credential decides alone; the session counts only where there is none (I13, N-082).
+    /// An explicit credential that is bad is an error, whatever else there is (I13, N-082); of a good one and a session,
+    /// the route says which counts.
     ///
     /// # Errors
     /// When nobody can tell, because whoever would know is down.
@@ -49,7 +50,14 @@ impl Gateway {
             }
             Authorization::Absent => Authentication::Anonymous,
             Authorization::Bearer(token) if admission.bearer => {
-                self.by_token(admission, token, visit.address, now).await?
+                let by_token = self.by_token(admission, token, visit.address, now).await?;
+                match by_token {
+                    Authentication::Verified(token) if admission.session_first() => {
+                        let by_session = self.by_session(admission, credential, origin, visit, now);
+                        Admission::beside(token, Box::pin(by_session).await?)
+                    }
+                    by_token => by_token,
+                }
             }
             Authorization::Bearer(_) | Authorization::Other => Authentication::Rejected(TokenError::NotAccepted),
             Authorization::Malformed => Authentication::Rejected(TokenError::Malformed),
@@ -205,11 +213,8 @@ impl Gateway {
     /// Nobody else had the refresh token of a session that was ended while its browser was away (RFC 7009).
     async fn give_back(&self, jar: &CookieJar<'_>, origin: &Origin, now: Timestamp) -> Result<(), Error> {
         let ended = self.sessions.ended_meanwhile(jar, origin, now).await?;
-        let Some(session) = ended else { return Ok(()) };
-        if let Some(provider) = self.providers.of_login(&session.login)
-            && let Some(refresh_token) = &session.login.refresh_token
-        {
-            provider.revoke(refresh_token.clone(), now);
+        if let Some(session) = ended {
+            self.give_back_token(&session, now);
         }
         Ok(())
     }

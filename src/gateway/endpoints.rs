@@ -4,10 +4,16 @@ use std::net::Ipv4Addr;
 
 use http::{Method, Request, Response, header};
 
-use super::{Error, Gateway, RequestFacts, Visit, login::Attempt, pages::Chooser};
+use super::{
+    Error, Gateway, RequestFacts, Visit,
+    login::{Attempt, CHOICE, TRIES, Wish, chosen_before},
+    pages::Chooser,
+    respond,
+};
 use crate::{
     identity::{ProviderId, Strength},
-    policy::{Access, LoginDemand, Lookup, Origin},
+    oauth::authorization::Account,
+    policy::{Access, Initiator, LoginDemand, Lookup, Origin},
     time::Timestamp,
     upstream::{
         body::Body,
@@ -26,6 +32,8 @@ pub(super) enum Endpoint {
     Callback,
     /// The page that asks which provider.
     SignIn,
+    /// Ends the session here, and begins a login as somebody else: `?rd=/way/back`.
+    OtherAccount,
     /// Ends the session, here and at the provider; `?everywhere`: all of this person here.
     SignOut,
     /// The provider tells that sessions are over.
@@ -44,6 +52,7 @@ impl Endpoint {
             "start" => Some(Self::Start),
             "callback" => Some(Self::Callback),
             "sign_in" => Some(Self::SignIn),
+            "other_account" => Some(Self::OtherAccount),
             "sign_out" => Some(Self::SignOut),
             "backchannel_logout" => Some(Self::BackchannelLogout),
             "frontchannel_logout" => Some(Self::FrontchannelLogout),
@@ -65,7 +74,7 @@ impl Endpoint {
                 &[Method::GET]
             }
             Self::SignOut => &[Method::GET, Method::POST],
-            Self::BackchannelLogout => &[Method::POST],
+            Self::OtherAccount | Self::BackchannelLogout => &[Method::POST],
         }
     }
 }
@@ -75,10 +84,17 @@ impl Gateway {
     pub(super) fn endpoint_at(&self, path: &str) -> Option<Result<Endpoint, Error>> {
         let rest = path.strip_prefix(&*self.settings.auth_prefix)?;
         match rest.strip_prefix('/') {
+            Some(name) if self.is_own_callback(name) => Some(Ok(Endpoint::Callback)),
             Some(name) => Some(Endpoint::named(name).ok_or(Error::NoEndpoint)),
             None if rest.is_empty() => Some(Err(Error::NoEndpoint)),
             None => None,
         }
+    }
+
+    /// Whether it is the redirect URI of one provider beside others. Whose response came to it, the attempt knows.
+    fn is_own_callback(&self, name: &str) -> bool {
+        let provider = name.strip_prefix("callback/");
+        provider.is_some_and(|name| self.providers.iter().any(|provider| provider.id().as_str() == name))
     }
 
     pub(super) async fn serve(
@@ -97,8 +113,15 @@ impl Gateway {
         let query = request.target().query().unwrap_or("");
         match endpoint {
             Endpoint::Start => self.start(query, &request, credential, origin, visit, now).await,
-            Endpoint::Callback => self.finish_login(query, credential, origin, visit, now).await,
-            Endpoint::SignIn => self.sign_in(query, &request, visit),
+            Endpoint::Callback => {
+                self.finish_login(request.target(), credential, origin, visit, now)
+                    .await
+            }
+            Endpoint::SignIn => self.sign_in(query, &request, credential, origin, visit),
+            Endpoint::OtherAccount => {
+                self.other_account(query, &request, credential, origin, visit, now)
+                    .await
+            }
             Endpoint::SignOut => self.sign_out(query, &request, credential, origin, visit, now).await,
             Endpoint::BackchannelLogout => self.backchannel_logout(request, visit, now).await,
             Endpoint::FrontchannelLogout => self.frontchannel_logout(query, visit, now).await,
@@ -117,40 +140,91 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         self.limits.starts.count(visit.address)?;
-        let return_to = self.way_back(query, request)?;
-        let demand = self.demand_of(&return_to, request, visit);
+        let return_to = &*self.way_back(query, request)?;
+        let account = account(query)?;
+        let demand = self.demand_of(return_to, request, visit);
         let Some(name) = parameter(query, "provider")? else {
-            return match demand.providers.is_empty() {
-                true => Err(Error::NoEndpoint),
-                false => {
-                    self.send_to_login(demand, &return_to, credential, origin, visit, now)
-                        .await
-                }
+            let wish = Wish {
+                demand,
+                return_to,
+                account,
             };
+            return self.send_to_login(wish, credential, origin, visit, now).await;
         };
+        visit.has_choice = demand.providers.len() > 1;
+        visit.way_back = Some(return_to.to_owned());
         let chosen = demand.providers.iter().find(|provider| provider.as_str() == name);
         let attempt = Attempt {
             provider: chosen.ok_or(Error::Parameter("provider"))?,
-            return_to: &return_to,
+            return_to,
             strength: demand.strength,
+            account,
         };
-        self.begin_login(attempt, credential, origin, visit, now).await
+        let location = self.begin_login(attempt, credential, origin, visit, now).await?;
+        Ok(respond::redirect(&location))
     }
 
-    fn sign_in(&self, query: &str, request: &Scrubbed, visit: &Visit<'_>) -> Result<Response<Body>, Error> {
+    /// For whoever may not enter as the one they are: a login that asks who they are, and back to the same page.
+    ///
+    /// As with a sign-out, a page of another site cannot do it (N-107).
+    async fn other_account(
+        &self,
+        query: &str,
+        request: &Scrubbed,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &mut Visit<'_>,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Error> {
+        if visit.reader.initiator == Initiator::ForeignSite {
+            return Err(Error::ForeignSignOut);
+        }
+        self.limits.starts.count(visit.address)?;
+        let return_to = &*self.way_back(query, request)?;
+        let wish = Wish {
+            demand: self.demand_of(return_to, request, visit),
+            return_to,
+            account: Account::Another,
+        };
+        // First, so that whoever cannot log in now keeps the session.
+        let location = self.way_to_login(wish, credential, origin, visit, now).await?;
+        let jar = self.sessions.jar(origin, &credential.cookies);
+        if let Some(session) = self.sessions.end(&jar, origin, now).await? {
+            self.give_back_token(&session, now);
+        }
+        visit.cookies.extend(jar.delete_split());
+        for forgotten in [TRIES, CHOICE] {
+            visit.cookies.extend(jar.delete(forgotten));
+        }
+        Ok(self.pages.go_on("One moment", &location, &visit.id()))
+    }
+
+    fn sign_in(
+        &self,
+        query: &str,
+        request: &Scrubbed,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &Visit<'_>,
+    ) -> Result<Response<Body>, Error> {
         let return_to = self.way_back(query, request)?;
+        let account = account(query)?;
         let demand = self.demand_of(&return_to, request, visit);
-        let choices = demand
-            .providers
-            .iter()
+        let jar = self.sessions.jar(origin, &credential.cookies);
+        let chosen = chosen_before(&jar, &demand.providers);
+        let (first, others): (Vec<_>, Vec<_>) = demand.providers.iter().partition(|id| Some(*id) == chosen);
+        let choices = first
+            .into_iter()
+            .chain(others)
             .filter_map(|id| self.providers.by_id(id))
             .map(|provider| {
-                let query = form_urlencoded::Serializer::new(String::new())
-                    .append_pair("provider", provider.id().as_str())
-                    .append_pair("rd", &return_to)
-                    .finish();
-                let path = format!("{}/start?{query}", self.settings.auth_prefix);
-                (provider.display_name().to_owned(), path)
+                let query = login_query(&return_to, account);
+                let path = format!(
+                    "{}/start?provider={}&{query}",
+                    self.settings.auth_prefix,
+                    encoded(provider.id().as_str())
+                );
+                (provider.display_name().to_owned(), path, Some(provider.id()) == chosen)
             });
         let chooser = Chooser {
             choices: choices.collect(),
@@ -210,12 +284,34 @@ impl Gateway {
         }
     }
 
-    pub(super) fn sign_in_path(&self, return_to: &str) -> String {
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("rd", return_to)
-            .finish();
+    pub(super) fn sign_in_path(&self, return_to: &str, account: Account) -> String {
+        let query = login_query(return_to, account);
         format!("{}/sign_in?{query}", self.settings.auth_prefix)
     }
+}
+
+/// The parameters that a login begins with; `prompt` is OpenID Connect's (Core §3.1.2.1).
+fn login_query(return_to: &str, account: Account) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("rd", return_to);
+    match account {
+        Account::Any => query.finish(),
+        Account::Another => query.append_pair("prompt", OTHER_ACCOUNT).finish(),
+    }
+}
+
+const OTHER_ACCOUNT: &str = "select_account";
+
+fn account(query: &str) -> Result<Account, Error> {
+    match parameter(query, "prompt")?.as_deref() {
+        None => Ok(Account::Any),
+        Some(OTHER_ACCOUNT) => Ok(Account::Another),
+        Some(_) => Err(Error::Parameter("prompt")),
+    }
+}
+
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// A parameter that stands at most once.

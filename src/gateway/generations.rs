@@ -11,8 +11,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::{
-    Gateway, Parts, StartError, limits::Limits, old_keys, pages::Pages, provider_logout::Allowance, rules::Rules,
-    streams::Streams,
+    Gateway, Parts, StartError, decisions::Decisions, limits::Limits, old_keys, pages::Pages,
+    provider_logout::Allowance, rules::Rules, streams::Streams,
 };
 use crate::{
     provider::Providers,
@@ -115,8 +115,15 @@ impl Gateway {
             Some(earlier) if earlier.settings.per_minute == parts.settings.per_minute => earlier.limits.clone(),
             Some(_) | None => Limits::new(&parts.settings.per_minute, &clock, &metrics).into(),
         };
+        let kept = parts.settings.decisions_kept();
+        let decisions = match earlier {
+            Some(earlier) if earlier.decisions.count() == kept => earlier.decisions.clone(),
+            Some(earlier) => earlier.decisions.moved_to(kept).into(),
+            None => Decisions::keeping(kept).into(),
+        };
         Ok(Self {
             settings: parts.settings,
+            decisions,
             limits,
             routes,
             scrubber,

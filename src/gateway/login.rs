@@ -5,15 +5,15 @@ use std::time::Duration;
 use http::Response;
 use moka::sync::Cache;
 
-use super::{Error, Gateway, Visit, respond};
+use super::{Error, Gateway, Visit, respond, settings::redirect_endpoint};
 use crate::{
     identity::{ProviderId, Strength},
-    oauth::authorization::{AuthorizationResponse, CodeGrant, LoginSecrets, PendingLogin},
+    oauth::authorization::{Account, AuthorizationResponse, CodeGrant, LoginSecrets, PendingLogin},
     policy::{LoginDemand, Origin},
     secret::{Fingerprint, FingerprintKey, Secret, random_text},
     session::{Context, CookieJar, KeepError, SameSite, Session},
     time::Timestamp,
-    upstream::{body::Body, headers::Credential},
+    upstream::{body::Body, headers::Credential, target::Target},
 };
 
 /// How long a login attempt may take.
@@ -27,8 +27,13 @@ const LOOP_WINDOW: Duration = Duration::from_secs(60);
 const MAX_RETURN_BYTES: usize = 1_500;
 const MAX_USED: u64 = 20_000;
 
+/// How long the choice of a provider is remembered.
+const CHOICE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 const PENDING: &str = "login-";
-const TRIES: &str = "tries";
+/// The provider of the last login; it decides nothing but which of several is asked first.
+pub(super) const CHOICE: &str = "provider";
+pub(super) const TRIES: &str = "tries";
 
 /// Attempts that were finished here: a response is taken once (N-017).
 #[derive(Debug)]
@@ -63,31 +68,67 @@ pub(super) struct Attempt<'a> {
     pub(super) provider: &'a ProviderId,
     pub(super) return_to: &'a str,
     pub(super) strength: Strength,
+    pub(super) account: Account,
+}
+
+/// A login that somebody needs, as soon as there is a provider for it.
+pub(super) struct Wish<'a> {
+    pub(super) demand: LoginDemand,
+    pub(super) return_to: &'a str,
+    pub(super) account: Account,
 }
 
 impl Gateway {
     /// To the provider where there is one to choose, else to the page that asks which.
     pub(super) async fn send_to_login(
         &self,
-        demand: LoginDemand,
-        return_to: &str,
+        wish: Wish<'_>,
         credential: &Credential,
         origin: &Origin,
         visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         visit.decision = "login";
-        match &*demand.providers {
-            [provider] => {
-                let attempt = Attempt {
-                    provider,
-                    return_to,
-                    strength: demand.strength,
-                };
-                self.begin_login(attempt, credential, origin, visit, now).await
+        let location = self.way_to_login(wish, credential, origin, visit, now).await?;
+        Ok(respond::redirect(&location))
+    }
+
+    /// Where a browser goes that has to log in.
+    pub(super) async fn way_to_login(
+        &self,
+        wish: Wish<'_>,
+        credential: &Credential,
+        origin: &Origin,
+        visit: &mut Visit<'_>,
+        now: Timestamp,
+    ) -> Result<String, Error> {
+        let Wish {
+            demand,
+            return_to,
+            account,
+        } = wish;
+        let provider = match &*demand.providers {
+            [] => return Err(Error::NoEndpoint),
+            [provider] => Some(provider),
+            several => {
+                visit.has_choice = true;
+                let jar = self.sessions.jar(origin, &credential.cookies);
+                let chosen = chosen_before(&jar, several);
+                // Who wants to be somebody else may be known elsewhere; and who does not come back from a provider is
+                // not sent there again and again.
+                chosen.filter(|_| account == Account::Any && jar.suffixes(PENDING).next().is_none())
             }
-            _ => Ok(respond::redirect(&self.sign_in_path(return_to))),
-        }
+        };
+        let Some(provider) = provider else {
+            return Ok(self.sign_in_path(return_to, account));
+        };
+        let attempt = Attempt {
+            provider,
+            return_to,
+            strength: demand.strength,
+            account,
+        };
+        self.begin_login(attempt, credential, origin, visit, now).await
     }
 
     /// The authorization request, with what must be remembered sealed into a cookie of its own (RFC 6749 §4.1.1).
@@ -98,14 +139,16 @@ impl Gateway {
         origin: &Origin,
         visit: &mut Visit<'_>,
         now: Timestamp,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<String, Error> {
         let Attempt {
             provider,
             return_to,
             strength,
+            account,
         } = attempt;
         let jar = self.sessions.jar(origin, &credential.cookies);
-        if tries(&jar) >= LOOP_LOGINS {
+        // Whoever asks to be somebody else goes in no circles by themselves.
+        if account == Account::Any && tries(&jar) >= LOOP_LOGINS {
             visit.cookies.extend(jar.delete(TRIES));
             return Err(Error::LoginLoop);
         }
@@ -116,26 +159,26 @@ impl Gateway {
             nonce: random_text::<24>(),
             code_verifier: Secret::new(random_text::<32>()),
         };
-        let redirect_uri = self.absolute(origin, "callback");
+        let redirect_uri = self.absolute(origin, &redirect_endpoint(provider.id(), self.providers.count()));
         let (location, pending) = provider
-            .authorization_request(secrets, redirect_uri, fitting(return_to), strength, now)
+            .authorization_request(secrets, redirect_uri, fitting(return_to), strength, account, now)
             .await?;
         visit.cookies.extend(drop_oldest(&jar));
         visit.cookies.push(self.remember(&attempt, &pending, &jar, origin)?);
-        Ok(respond::redirect(&location))
+        Ok(location)
     }
 
     /// The authorization response: checked, redeemed, remembered, and back to where it began.
     pub(super) async fn finish_login(
         &self,
-        query: &str,
+        target: &Target,
         credential: &Credential,
         origin: &Origin,
         visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         let jar = self.sessions.jar(origin, &credential.cookies);
-        let response = AuthorizationResponse::from_query(query)?;
+        let response = AuthorizationResponse::from_query(target.query().unwrap_or(""))?;
         let state = response.state().to_owned();
         let attempt = state.split_once('.').map_or("", |(attempt, _)| attempt);
         let suffix = format!("{PENDING}{attempt}");
@@ -144,11 +187,13 @@ impl Gateway {
         self.limits.callbacks.count(visit.address)?;
         visit.cookies.extend(jar.delete(&suffix));
         visit.way_back = Some(pending.return_to().to_owned());
+        visit.has_choice = self.providers.count() > 1;
         let provider = self.providers.by_id(pending.provider());
         // Another issuer may go by that name by now: it gets no code of the other's.
         let provider = provider.filter(|provider| provider.issuer() == pending.issuer());
         let provider = provider.ok_or(Error::LoginUnknown)?;
-        let grant: CodeGrant = pending.accept(response, now)?;
+        let arrived_at = format!("{origin}{}", target.path());
+        let grant: CodeGrant = pending.accept(response, &arrived_at, now)?;
         if !self.logins.first_use(&state) {
             return Err(Error::LoginUnknown);
         }
@@ -164,10 +209,15 @@ impl Gateway {
             .extend(self.sessions.begin(&session, &jar, origin, now).await.map_err(unkept)?);
         let tried = tries(&jar).saturating_add(1).to_string();
         visit.cookies.extend(jar.set(TRIES, &tried, LOOP_WINDOW));
+        if visit.has_choice {
+            visit
+                .cookies
+                .extend(jar.set(CHOICE, provider.id().as_str(), CHOICE_LIFETIME));
+        }
         match self.sessions.settings().cookie.same_site {
             SameSite::Lax => Ok(respond::redirect(&return_to)),
             // A redirect would still count as the provider's navigation, and the session stay unseen.
-            SameSite::Strict => Ok(self.pages.go_on(&return_to, &visit.id())),
+            SameSite::Strict => Ok(self.pages.go_on("Logged in", &return_to, &visit.id())),
         }
     }
 
@@ -228,6 +278,12 @@ fn drop_oldest(jar: &CookieJar<'_>) -> Vec<http::HeaderValue> {
         .take(surplus)
         .filter_map(|suffix| jar.delete(suffix))
         .collect()
+}
+
+/// The provider of the last login, where it is still one to choose.
+pub(super) fn chosen_before<'a>(jar: &CookieJar<'_>, offered: &'a [ProviderId]) -> Option<&'a ProviderId> {
+    let chosen = jar.value(CHOICE)?;
+    offered.iter().find(|provider| provider.as_str() == chosen)
 }
 
 fn tries(jar: &CookieJar<'_>) -> u32 {

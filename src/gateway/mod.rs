@@ -2,6 +2,7 @@
 
 mod administration;
 mod authenticate;
+mod decisions;
 mod endpoints;
 mod error;
 mod evidence;
@@ -33,7 +34,7 @@ pub use generations::Generations;
 pub use settings::Settings;
 
 use crate::{
-    oauth::jwt::SigningKey,
+    oauth::{authorization::Account, jwt::SigningKey},
     policy::{self, Decision, Lookup, Permit, RequestFacts, Route, Routes},
     provider::{self, Providers},
     session::{self, Sessions},
@@ -47,8 +48,9 @@ use crate::{
         target::Target,
     },
 };
+use decisions::Decisions;
 use limits::Limits;
-use login::Logins;
+use login::{Logins, Wish};
 use pages::Pages;
 use provider_logout::Allowance;
 use reader::Reader;
@@ -96,6 +98,8 @@ pub struct Gateway {
     streams: Arc<Streams>,
     metrics: Arc<Metrics>,
     ids: Arc<Ids>,
+    /// As many as this configuration keeps; a reload takes them along.
+    decisions: Arc<Decisions>,
 }
 
 impl fmt::Debug for Gateway {
@@ -107,7 +111,7 @@ impl fmt::Debug for Gateway {
 impl Gateway {
     /// Answers a request; whatever happens, there is an answer, and one line in the log.
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let mut visit = Visit::begin(self.ids.next(), &request, peer, &self.routes, &self.counts);
+        let mut visit = Visit::begin(self, &request, peer);
         let response = match self.walk(request, peer, &mut visit).await {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
@@ -127,7 +131,7 @@ impl Gateway {
         peer: IpAddr,
         visit: &mut Visit<'_>,
     ) -> Result<Response<Body>, Error> {
-        let now = self.clock.now();
+        let now = visit.now;
         let (parts, body) = request.into_parts();
         let target = Target::read(&parts)?;
         visit.arrived_at(&target);
@@ -167,8 +171,12 @@ impl Gateway {
                 Ok(answer?)
             }
             Decision::Login(demand) => {
-                let return_to = scrubbed.target().path_and_query();
-                let answer = self.send_to_login(demand, return_to, &credential, &origin, visit, now);
+                let wish = Wish {
+                    demand,
+                    return_to: scrubbed.target().path_and_query(),
+                    account: Account::Any,
+                };
+                let answer = self.send_to_login(wish, &credential, &origin, visit, now);
                 Box::pin(answer).await
             }
             Decision::Challenge(challenge) => Ok(self.challenge(&challenge, &origin, visit)),

@@ -13,10 +13,10 @@ use crate::upstream::body::Body;
 
 const STYLE: &str = include_str!("pages/style.css");
 
-/// The providers to choose from: display name and where choosing it leads.
+/// The providers to choose from: display name, where choosing it leads, and whether it was chosen last.
 #[derive(Debug)]
 pub(super) struct Chooser {
-    pub(super) choices: Vec<(String, String)>,
+    pub(super) choices: Vec<(String, String, bool)>,
 }
 
 /// Which sessions of a person a sign-out ends.
@@ -65,6 +65,7 @@ impl Pages {
                 explanation => &notice.explanation,
                 person => visit.person(),
                 action, auth_prefix, start,
+                has_choice => visit.has_choice,
                 reference => visit.id(),
             },
         )
@@ -106,9 +107,10 @@ impl Pages {
         )
     }
 
-    /// Goes on by itself: a navigation that this site began, so that strict cookies are sent with it.
-    pub(super) fn go_on(&self, location: &str, reference: &str) -> Response<Body> {
-        self.page("continue.html", context! { title => "Logged in", location, reference })
+    /// Goes on by itself: a navigation that this site began, so that strict cookies are sent with it, and that no form
+    /// began, so that it may lead anywhere.
+    pub(super) fn go_on(&self, title: &str, location: &str, reference: &str) -> Response<Body> {
+        self.page("continue.html", context! { title, location, reference })
     }
 
     fn page(&self, template: &str, values: minijinja::Value) -> Response<Body> {

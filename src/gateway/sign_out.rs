@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{Method, Response, StatusCode, header};
 
-use super::{Error, Gateway, Visit, endpoints::parameter, pages::Extent, respond};
+use super::{Error, Gateway, Visit, endpoints::parameter, login::CHOICE, pages::Extent, respond};
 use crate::{
     policy::{Client, Initiator, Origin},
     secret::random_text,
@@ -63,6 +63,10 @@ impl Gateway {
             Extent::Everywhere => self.end_everywhere(&jar, origin, now).await?,
         };
         visit.cookies.extend(jar.delete_split());
+        // Who logs in here next may be somebody else.
+        if jar.value(CHOICE).is_some() {
+            visit.cookies.extend(jar.delete(CHOICE));
+        }
         let state = state_of(extent);
         let elsewhere = match &session {
             Some(session) => self.end_at_provider(session, origin, &state, now).await,
@@ -99,13 +103,20 @@ impl Gateway {
     /// Gives the refresh token back, and says where the browser ends its session at the provider.
     async fn end_at_provider(&self, session: &Session, origin: &Origin, state: &str, now: Timestamp) -> Option<String> {
         let provider = self.providers.of_login(&session.login)?;
-        if let Some(refresh_token) = &session.login.refresh_token {
-            provider.revoke(refresh_token.clone(), now);
-        }
+        self.give_back_token(session, now);
         let back = self.absolute(origin, "sign_out");
         provider
             .end_session_url(session.login.id_token.as_ref(), &back, state, now)
             .await
+    }
+
+    /// Nobody needs the refresh token of a session that has ended (RFC 7009).
+    pub(super) fn give_back_token(&self, session: &Session, now: Timestamp) {
+        if let Some(provider) = self.providers.of_login(&session.login)
+            && let Some(refresh_token) = &session.login.refresh_token
+        {
+            provider.revoke(refresh_token.clone(), now);
+        }
     }
 
     fn sign_out_path(&self, extent: Extent) -> String {

@@ -12,13 +12,17 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
-use super::Reader;
+use super::{
+    Gateway, Reader,
+    decisions::{self, Asked, Decisions, Person, Refusal},
+};
 use crate::{
     identity::{Identity, Proof},
-    policy::{Authentication, Permit, Route, RouteId, Routes},
+    policy::{Authentication, Case, Permit, Route, RouteId, Routes},
     secret::{self, random_bytes},
     session::Held,
     telemetry::{self, AccessRecord, RouteCounts, Stopwatch},
+    time::Timestamp,
     upstream::{body::Body, target::Target},
 };
 
@@ -48,7 +52,7 @@ impl Ids {
 }
 
 /// Unique in this process, and over processes as far as 32 random bits go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Id {
     process: u32,
     sequence: u64,
@@ -63,6 +67,8 @@ impl fmt::Display for Id {
 #[derive(Debug)]
 pub(super) struct Visit<'a> {
     id: Id,
+    /// When it came.
+    pub(super) now: Timestamp,
     pub(super) reader: Reader,
     /// Set on the answer, whatever it becomes.
     pub(super) cookies: Vec<HeaderValue>,
@@ -73,6 +79,8 @@ pub(super) struct Visit<'a> {
     pub(super) reason: Option<String>,
     /// What would have been decided, were the route not in the shadow.
     would: Option<&'static str>,
+    /// Whether a login that does not succeed here may succeed with another provider.
+    pub(super) has_choice: bool,
     /// Where a login that did not succeed was to lead.
     pub(super) way_back: Option<String>,
     method: Method,
@@ -87,6 +95,7 @@ pub(super) struct Visit<'a> {
     upstream: Option<Duration>,
     routes: &'a Routes,
     counts: &'a RouteCounts,
+    decisions: &'a Decisions,
     /// Of the answer, when there is one.
     status: Option<StatusCode>,
 }
@@ -95,21 +104,17 @@ pub(super) struct Visit<'a> {
 const CLIENT_GONE: u16 = 499;
 
 impl<'a> Visit<'a> {
-    pub(super) fn begin<B>(
-        id: Id,
-        request: &Request<B>,
-        client: IpAddr,
-        routes: &'a Routes,
-        counts: &'a RouteCounts,
-    ) -> Self {
+    pub(super) fn begin<B>(gateway: &'a Gateway, request: &Request<B>, client: IpAddr) -> Self {
         Self {
-            id,
+            id: gateway.ids.next(),
+            now: gateway.clock.now(),
             reader: Reader::default(),
             cookies: Vec::new(),
             session: None,
             decision: "error",
             reason: None,
             would: None,
+            has_choice: false,
             way_back: None,
             method: request.method().clone(),
             target: None,
@@ -120,8 +125,9 @@ impl<'a> Visit<'a> {
             address: client,
             stopwatch: Stopwatch::start(),
             upstream: None,
-            routes,
-            counts,
+            routes: &gateway.routes,
+            counts: &gateway.counts,
+            decisions: &gateway.decisions,
             status: None,
         }
     }
@@ -196,6 +202,54 @@ impl<'a> Visit<'a> {
         response
     }
 
+    /// Whether somebody was told no, or would have been.
+    fn refuses(&self) -> bool {
+        match self.decision {
+            "allow" => self.would.is_some(),
+            // What an endpoint is asked for in vain.
+            "endpoint" => self.reason.is_some(),
+            _ => true,
+        }
+    }
+
+    /// What is kept of a refusal; what the rules say to it is worked out only now.
+    fn refusal(&self) -> Refusal {
+        let route = self.route.and_then(|id| self.routes.by_id(id));
+        let judged = matches!(self.would.unwrap_or(self.decision), "login" | "challenge" | "deny");
+        let case = self.identity.as_deref().filter(|_| judged).map(|identity| Case {
+            identity,
+            address: self.address,
+            now: self.now,
+        });
+        let reason = self
+            .reason
+            .as_deref()
+            .or((self.decision == "login").then_some("login_needed"));
+        let (host, path) = self.place();
+        Refusal {
+            id: self.id,
+            at: self.now,
+            method: decisions::word(self.method.as_str()),
+            host: decisions::text(host),
+            path: decisions::path(path),
+            status: self.status(),
+            route: route.map(|route| route.name.clone()),
+            decision: self.decision,
+            would: self.would,
+            reason: reason.map(decisions::text),
+            authentication: self.authentication,
+            person: self.identity.as_deref().map(Person::of),
+            client: self.address,
+            asked: route.zip(case).and_then(|(route, case)| Asked::of(route, case)),
+        }
+    }
+
+    /// Host and path, as far as they could be read.
+    fn place(&self) -> (&str, &str) {
+        let target = self.target.as_ref();
+        target.map_or(("", ""), |target| (target.host(), target.path()))
+    }
+
     fn status(&self) -> u16 {
         match self.status {
             Some(status) => status.as_u16(),
@@ -231,10 +285,7 @@ impl Drop for Visit<'_> {
             false => (String::new(), None),
         };
         let route = self.route.and_then(|id| self.routes.by_id(id));
-        let (host, path) = self
-            .target
-            .as_ref()
-            .map_or(("", ""), |target| (target.host(), target.path()));
+        let (host, path) = self.place();
         let record = AccessRecord {
             id: &id,
             method: self.method.as_str(),
@@ -253,5 +304,8 @@ impl Drop for Visit<'_> {
         };
         self.counts.request(&record);
         telemetry::access(&record);
+        if self.decisions.are_kept() && self.refuses() {
+            self.decisions.keep(self.refusal().into());
+        }
     }
 }

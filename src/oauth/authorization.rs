@@ -45,8 +45,19 @@ pub struct AuthorizationRequest<'a> {
     pub return_to: String,
     /// What the login has to be like (OIDC Core §3.1.2.1).
     pub strength: Strength,
+    /// What the person is asked, whatever login they have at the provider (OIDC Core §3.1.2.1).
+    pub prompt: Option<&'static str>,
     /// The provider promises to name itself in the response (RFC 9207 §3).
     pub response_names_issuer: bool,
+}
+
+/// As whom somebody wants to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// As whoever the provider knows them.
+    Any,
+    /// As somebody else: the provider has to ask, though it knows them.
+    Another,
 }
 
 /// How long a browser may take to come back.
@@ -68,7 +79,8 @@ impl AuthorizationRequest<'_> {
             .append_pair("nonce", &secrets.nonce)
             .append_pair("code_challenge", &URL_SAFE_NO_PAD.encode(challenge))
             .append_pair("code_challenge_method", "S256");
-        let asked = strength_parameters(&self.strength);
+        let mut asked = strength_parameters(&self.strength);
+        asked.extend(self.prompt.map(|prompt| ("prompt", prompt.to_owned())));
         // A parameter stands once, and the route knows best how strong a login it needs.
         let others = self
             .parameters
@@ -188,14 +200,26 @@ impl PendingLogin {
 
     /// Accepts the answer that belongs to this attempt, and nothing else.
     ///
+    /// `arrived_at` is the redirect URI that it came to: another provider's means that this one handed the browser on to
+    /// get hold of a code that is not its own (RFC 9700 §4.4).
+    ///
     /// # Errors
-    /// State foreign or stale, `iss` wrong or missing though promised, or the provider's own `error`.
-    pub fn accept(self, response: AuthorizationResponse, now: Timestamp) -> Result<CodeGrant, AuthorizationError> {
+    /// State foreign or stale, redirect URI of another provider, `iss` wrong or missing though promised, or the provider's
+    /// own `error`.
+    pub fn accept(
+        self,
+        response: AuthorizationResponse,
+        arrived_at: &str,
+        now: Timestamp,
+    ) -> Result<CodeGrant, AuthorizationError> {
         if !same_bytes(self.state.as_bytes(), response.state.as_bytes()) {
             return Err(AuthorizationError::State);
         }
         if self.started_at > now.plus(SKEW) || now.since(self.started_at) > LIFETIME {
             return Err(AuthorizationError::Stale);
+        }
+        if arrived_at != self.redirect_uri {
+            return Err(AuthorizationError::Issuer);
         }
         match &response.issuer {
             Some(issuer) if issuer == self.issuer.as_str() => {}

@@ -25,6 +25,8 @@ pub struct Metadata {
     pub response_names_issuer: bool,
     /// `None` where it is not said.
     pub id_token_algorithms: Option<Vec<Algorithm>>,
+    /// It lists its prompts, and has `login` but not `select_account` (Initiating User Registration 1.0 §4).
+    pub changes_account_by_login: bool,
     /// It lists its methods of PKCE, and S256 is not among them (RFC 8414 §2).
     pub refuses_s256: bool,
 }
@@ -57,6 +59,8 @@ impl Metadata {
         }
         let algorithms = texts(&document, "id_token_signing_alg_values_supported");
         let methods = texts(&document, "code_challenge_methods_supported");
+        let prompts = texts(&document, "prompt_values_supported");
+        let prompts_with = |prompt| prompts.as_ref().is_some_and(|prompts| prompts.contains(&prompt));
         let url = |name| endpoint(&document, name);
         Ok(Self {
             authorization_endpoint: url("authorization_endpoint")?,
@@ -69,6 +73,7 @@ impl Metadata {
             response_names_issuer: document.member("authorization_response_iss_parameter_supported")
                 == Some(&Value::Bool(true)),
             id_token_algorithms: algorithms.map(|names| names.into_iter().filter_map(Algorithm::named).collect()),
+            changes_account_by_login: prompts_with("login") && !prompts_with("select_account"),
             refuses_s256: methods.is_some_and(|methods| !methods.contains(&"S256")),
         })
     }

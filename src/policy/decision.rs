@@ -130,7 +130,8 @@ impl From<TokenError> for Challenge {
             | TokenError::NotYetValid
             | TokenError::Claim(_)
             | TokenError::Inactive
-            | TokenError::SenderConstrained => Self::InvalidToken(error),
+            | TokenError::SenderConstrained
+            | TokenError::OtherPerson => Self::InvalidToken(error),
         }
     }
 }

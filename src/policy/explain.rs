@@ -122,22 +122,53 @@ impl RouteUrl {
     }
 }
 
+/// One thing that is asked, and whether it is met; not what was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Check<'a> {
+    pub requirement: Requirement,
+    /// Of a claim, the rule that asks for it.
+    pub claim: Option<&'a ClaimRule>,
+    pub met: bool,
+}
+
 impl Requirements {
     /// What the table asks, one by one; each claim for itself.
-    pub fn findings(&self, case: Case<'_>) -> Vec<Finding> {
-        let findings = self.verdicts(case).flat_map(|(requirement, met)| match requirement {
-            Requirement::Claims => self.claims.iter().map(|rule| claim(rule, case)).collect(),
-            other => vec![Finding {
-                requirement: other,
+    pub fn checks<'a>(&'a self, case: Case<'a>) -> impl Iterator<Item = Check<'a>> {
+        self.verdicts(case).flat_map(move |(requirement, met)| {
+            let claims = match requirement {
+                Requirement::Claims => &*self.claims,
+                _ => &[],
+            };
+            let whole = claims.is_empty().then_some(Check {
+                requirement,
+                claim: None,
                 met,
-                wanted: self.wanted(other),
-                found: found(other, case),
-            }],
-        });
-        findings.collect()
+            });
+            let each = claims.iter().map(move |rule| Check {
+                requirement,
+                claim: Some(rule),
+                met: rule.is_met(case.identity),
+            });
+            whole.into_iter().chain(each)
+        })
     }
 
-    fn wanted(&self, requirement: Requirement) -> String {
+    /// The same, with what was found.
+    pub fn findings(&self, case: Case<'_>) -> Vec<Finding> {
+        let finding = |check: Check<'_>| match check.claim {
+            Some(rule) => claim(rule, case),
+            None => Finding {
+                requirement: check.requirement,
+                met: check.met,
+                wanted: self.wanted(check.requirement),
+                found: found(check.requirement, case),
+            },
+        };
+        self.checks(case).map(finding).collect()
+    }
+
+    /// What would meet a requirement, in words; nothing of claims, which have a rule each.
+    pub fn wanted(&self, requirement: Requirement) -> String {
         match requirement {
             Requirement::Groups => self.groups.join(" or "),
             Requirement::Emails => self.emails.join(" or "),

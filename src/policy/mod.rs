@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use http::Method;
 
 pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Permit};
-pub use explain::{Candidate, Finding, Standing};
+pub use explain::{Candidate, Check, Finding, Standing};
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
 pub use route::{
     Access, Admission, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl,

@@ -4,8 +4,8 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use http::Method;
 
-use super::{RequestFacts, requirement::Requirements};
-use crate::identity::{Proof, ProviderId};
+use super::{Authentication, RequestFacts, requirement::Requirements};
+use crate::identity::{Identity, Proof, ProviderId, TokenError};
 
 /// A route's place in the table; other rooms keep what they know of a route under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +72,8 @@ pub struct Admission {
     pub session: bool,
     /// Access tokens in `Authorization: Bearer` count.
     pub bearer: bool,
+    /// What counts of a session and a token that are both there and both good.
+    pub first: Proof,
     pub providers: Arc<[ProviderId]>,
     pub on_unauthenticated: OnUnauthenticated,
     /// Whether pages of other sites may act with the person's session.
@@ -81,6 +83,23 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Whether a request that brings a good token is asked for its session too.
+    pub fn session_first(&self) -> bool {
+        self.session && self.first == Proof::Session
+    }
+
+    /// Who it is of a good token and whatever session comes along, where sessions count first.
+    ///
+    /// A session that is none leaves the token to decide. One of somebody else makes the token a bad credential: what is
+    /// presented explicitly is never silently passed over (I13).
+    pub fn beside(token: Arc<Identity>, session: Authentication) -> Authentication {
+        match session {
+            Authentication::Verified(person) if person.is_same_as(&token) => Authentication::Verified(person),
+            Authentication::Verified(_) => Authentication::Rejected(TokenError::OtherPerson),
+            Authentication::Anonymous | Authentication::Rejected(_) => Authentication::Verified(token),
+        }
+    }
+
     pub fn accepts(&self, proof: Proof) -> bool {
         match proof {
             Proof::Session => self.session,

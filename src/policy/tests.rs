@@ -28,6 +28,7 @@ fn admission() -> Admission {
     Admission {
         session: true,
         bearer: true,
+        first: Proof::AccessToken,
         providers: [ProviderId::new("corp")].into(),
         on_unauthenticated: OnUnauthenticated::Auto,
         cross_site: false,
@@ -120,6 +121,40 @@ fn in_words(verdicts: &[(&str, &str)]) -> String {
         .map(|(name, verdict)| format!("{name}: {verdict}"))
         .collect();
     each.join(", ")
+}
+
+#[test]
+fn of_a_good_token_and_a_session_the_one_that_is_named_first_counts() {
+    let person = |name: &str, proof| Identity {
+        subject: Subject::new(name).unwrap(),
+        ..identity(proof)
+    };
+    let token = || Arc::new(person("ann", Proof::AccessToken));
+    let foreign = Identity {
+        issuer: Issuer::new("https://other.example.com"),
+        ..person("ann", Proof::Session)
+    };
+    let beside = |session| match Admission::beside(token(), session) {
+        Authentication::Verified(identity) => format!("{:?}", identity.proof),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(beside(verified(person("ann", Proof::Session))), "Session");
+    assert_eq!(beside(Authentication::Anonymous), "AccessToken");
+    for session in [person("bob", Proof::Session), foreign] {
+        assert_eq!(beside(verified(session)), "Rejected(OtherPerson)");
+    }
+    for (session, first, asked) in [
+        (true, Proof::Session, true),
+        (true, Proof::AccessToken, false),
+        (false, Proof::Session, false),
+    ] {
+        let admission = Admission {
+            session,
+            first,
+            ..admission()
+        };
+        assert_eq!(admission.session_first(), asked);
+    }
 }
 
 #[test]
@@ -245,6 +280,34 @@ fn the_golden_table() {
             };
             let verdicts: Vec<_> = clients.iter().map(|(name, client)| (*name, verdict(client))).collect();
             writeln!(table, "{route_kind} | {who} | {}", in_words(&verdicts)).unwrap();
+        }
+    }
+    let stranger = Identity {
+        subject: Subject::new("bob").unwrap(),
+        ..identity(Proof::Session)
+    };
+    for (order, first) in [
+        ("bearer, session", Proof::AccessToken),
+        ("session, bearer", Proof::Session),
+    ] {
+        let admission = Admission { first, ..admission() };
+        let route = route(Access::Protected(admission.clone()));
+        for (who, session) in [
+            ("a token and a session", verified(identity(Proof::Session))),
+            ("a token and no session", Authentication::Anonymous),
+            ("a token and somebody else's session", verified(stranger.clone())),
+        ] {
+            let token = Arc::new(identity(Proof::AccessToken));
+            let authentication = match admission.session_first() {
+                true => Admission::beside(token, session),
+                false => Authentication::Verified(token),
+            };
+            let verdict = |(method, client, initiator): &(Method, Client, Initiator)| {
+                let request = request(method, *client, *initiator);
+                word(&decide(&route, &request, authentication.clone(), NOW))
+            };
+            let verdicts: Vec<_> = clients.iter().map(|(name, client)| (*name, verdict(client))).collect();
+            writeln!(table, "{order} | {who} | {}", in_words(&verdicts)).unwrap();
         }
     }
     assert!(table == include_str!("golden.txt"), "the table is now:\n{table}");

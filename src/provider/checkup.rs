@@ -10,7 +10,7 @@ use super::{BearerKind, Provider, ProviderError};
 use crate::{
     identity::{Claims, Strength},
     oauth::{
-        authorization::LoginSecrets,
+        authorization::{Account, LoginSecrets},
         client::ClientAuth,
         discovery::{self, Metadata},
         probe::{self, WayBack},
@@ -186,7 +186,14 @@ impl Provider {
             nonce: random_text::<24>(),
             code_verifier: Secret::new(random_text::<32>()),
         };
-        let begun = self.authorization_request(secrets, redirect_uri.into(), "/".into(), Strength::default(), now);
+        let begun = self.authorization_request(
+            secrets,
+            redirect_uri.into(),
+            "/".into(),
+            Strength::default(),
+            Account::Any,
+            now,
+        );
         let (location, _) = begun.await?;
         let request =
             probe::silently(&location).ok_or_else(|| self.nonsense("its authorization endpoint is no URL"))?;

@@ -27,7 +27,7 @@ use crate::{
     identity::{ClaimNames, ClaimPath, Claims, ProviderId, Strength, TokenError},
     oauth::{
         answer::AnswerError,
-        authorization::{AuthorizationRequest, CodeGrant, LoginSecrets, PendingLogin},
+        authorization::{Account, AuthorizationRequest, CodeGrant, LoginSecrets, PendingLogin},
         discovery::{self, Metadata},
         id_token,
         jwks::KeySet,
@@ -109,6 +109,10 @@ impl Providers {
 
     pub fn by_id(&self, id: &ProviderId) -> Option<&Arc<Provider>> {
         self.providers.iter().find(|provider| provider.id() == id)
+    }
+
+    pub fn count(&self) -> usize {
+        self.providers.len()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Provider>> {
@@ -221,6 +225,7 @@ impl Provider {
         redirect_uri: String,
         return_to: String,
         strength: Strength,
+        account: Account,
         now: Timestamp,
     ) -> Result<(String, PendingLogin), ProviderError> {
         let metadata = self.metadata(now).await?;
@@ -242,9 +247,24 @@ impl Provider {
             redirect_uri,
             return_to,
             strength,
+            prompt: match account {
+                Account::Any => None,
+                Account::Another => self.prompt_for_another(&metadata),
+            },
             response_names_issuer: metadata.response_names_issuer,
         };
         Ok(request.begin(secrets, now))
+    }
+
+    /// What makes the provider ask who it is; nothing where the file has it ask at every login.
+    fn prompt_for_another(&self, metadata: &Metadata) -> Option<&'static str> {
+        let mut parameters = self.settings.authorization_params.iter();
+        let asks_anyway = |prompt: &str| prompt.split(' ').any(|word| matches!(word, "login" | "select_account"));
+        match parameters.any(|(name, value)| name == "prompt" && asks_anyway(value)) {
+            true => None,
+            false if metadata.changes_account_by_login => Some("login"),
+            false => Some("select_account"),
+        }
     }
 
     /// Redeems an authorization code, checks the ID token, and asks userinfo where needed (OIDC Core §3.1.3).

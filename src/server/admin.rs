@@ -52,7 +52,7 @@ pub(super) async fn serve<H: Handle>(
 impl<H: Handle> Office<H> {
     async fn reply(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         match request.uri().path() {
-            path if path == "/sessions" || path.starts_with("/sessions/") => {
+            path if is_at("/sessions", path) || is_at("/decisions", path) => {
                 self.handler.administer(request, peer).await
             }
             path => self.answer(request.method(), path),
@@ -76,6 +76,11 @@ impl<H: Handle> Office<H> {
             _ => response(StatusCode::NOT_FOUND, TEXT, "try /livez, /readyz or /metrics\n".into()),
         }
     }
+}
+
+fn is_at(place: &str, path: &str) -> bool {
+    let rest = path.strip_prefix(place);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn response(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {

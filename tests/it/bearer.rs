@@ -93,6 +93,88 @@ async fn n_082_a_bad_token_is_not_rescued_by_a_good_session() {
     assert_eq!(alice.send(request, url).await.status, 401);
 }
 
+#[tokio::test]
+async fn of_a_good_token_and_a_good_session_the_one_that_is_named_first_counts() {
+    let house = House::open_with(|address| {
+        let route = |name: &str, auth: &str| {
+            format!(
+                "[route.{name}]\nurl = \"http://{address}/{name}\"\nupstream = \"http://127.0.0.1:9\"\nauth = {auth}\n\
+                 allow.scopes = [\"email\"]\n"
+            )
+        };
+        [
+            route("by-session", "[\"session\", \"bearer\"]"),
+            route("by-token", "[\"bearer\", \"session\"]"),
+            route("as-ever", "[\"bearer\", \"session\"]").replace("auth = [\"bearer\", \"session\"]\n", ""),
+        ]
+        .concat()
+    })
+    .await;
+    let mut alice = crate::support::browser::Browser::new();
+    let form = alice.open(&house.url("/")).await;
+    alice.log_in(&form, "alice", "alice").await;
+    let session = alice.session_cookie();
+    // The session has the scope that is asked for, and the tokens have not, but for one.
+    let (hers, mallorys) = (house.jwt("alice"), house.jwt("mallory"));
+    let more = house.jwt_with_scope("alice", "email");
+    let (passed, lacking, bad, unreadable) = (502, 403, 401, 400);
+    let asked = [
+        ("session alone", Some(&*session), None, [passed, passed, passed]),
+        ("token alone", None, Some(&*hers), [lacking, lacking, lacking]),
+        ("both", Some(&*session), Some(&*hers), [passed, lacking, lacking]),
+        (
+            "both, and the token has the scope",
+            Some(&*session),
+            Some(&*more),
+            [passed, passed, passed],
+        ),
+        (
+            "a token of somebody else",
+            Some(&*session),
+            Some(&*mallorys),
+            [bad, lacking, lacking],
+        ),
+        ("a bad token", Some(&*session), Some("nonsense"), [bad, bad, bad]),
+        (
+            "no token at all",
+            Some(&*session),
+            Some(" "),
+            [unreadable, unreadable, unreadable],
+        ),
+        (
+            "a session that is none",
+            Some("1.tampered"),
+            Some(&*more),
+            [passed, passed, passed],
+        ),
+        (
+            "a session that is none, and a weak token",
+            Some("1.tampered"),
+            Some(&*hers),
+            [lacking, lacking, lacking],
+        ),
+        (
+            "a session that is none, and a bad token",
+            Some("1.tampered"),
+            Some("nonsense"),
+            [bad, bad, bad],
+        ),
+        ("a session that is none", Some("1.tampered"), None, [bad, bad, bad]),
+    ];
+    for (what, cookie, token, expected) in asked {
+        for (path, status) in ["/by-session", "/by-token", "/as-ever"].into_iter().zip(expected) {
+            let mut request = client().get(house.url(path));
+            if let Some(cookie) = cookie {
+                request = request.header("cookie", format!("vestibule={cookie}"));
+            }
+            if let Some(token) = token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            assert_eq!(request.send().await.unwrap().status(), status, "{what}, {path}");
+        }
+    }
+}
+
 /// The claims of a token that the gateway takes.
 fn good(house: &House) -> Value {
     let now = house.now();

@@ -4,7 +4,10 @@ use std::{fmt, net::IpAddr};
 
 use serde::Deserialize;
 
-use crate::time::{Timestamp, duration::Shown};
+use crate::{
+    cli::admin::{columns, harmless},
+    time::{Timestamp, duration::Shown},
+};
 
 /// What the gateway answers to who asks for a list.
 #[derive(Debug, Deserialize)]
@@ -31,18 +34,7 @@ const COLUMNS: [&str; 7] = ["ID", "PROVIDER", "SUBJECT", "AGE", "FROM", "IDLE", 
 impl fmt::Display for Listed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sessions = self.sessions.iter().map(|session| session.cells(self.now));
-        let lines: Vec<_> = [COLUMNS.map(str::to_owned)].into_iter().chain(sessions).collect();
-        let mut widths = [0; COLUMNS.len()];
-        for line in &lines {
-            for (width, cell) in widths.iter_mut().zip(line) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        for line in &lines {
-            let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-        }
-        Ok(())
+        f.write_str(&columns(COLUMNS, sessions))
     }
 }
 
@@ -59,15 +51,6 @@ impl Session {
             address(self.seen_from),
         ]
     }
-}
-
-/// Names are the provider's: none of them may write elsewhere on the screen, or shift a column.
-fn harmless(text: &str) -> String {
-    let letter = |letter: char| match letter.is_control() || letter.is_whitespace() {
-        true => letter.escape_unicode().to_string(),
-        false => letter.to_string(),
-    };
-    text.chars().map(letter).collect()
 }
 
 #[cfg(test)]

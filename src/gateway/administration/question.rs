@@ -101,7 +101,7 @@ impl Question {
 
 const DURATION: &str = "a number and a unit like 30m, 8h or 7d";
 
-fn set<T>(field: &mut Option<T>, name: &str, value: Option<T>, instead: &str) -> Result<(), Nonsense> {
+pub(super) fn set<T>(field: &mut Option<T>, name: &str, value: Option<T>, instead: &str) -> Result<(), Nonsense> {
     if field.is_some() {
         return Err(format!("`{name}` stands more than once: ask for one at a time").into());
     }

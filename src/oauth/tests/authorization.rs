@@ -28,6 +28,8 @@ use crate::{
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
+const ARRIVED_AT: &str = "https://app.example.com/back?x=1";
+
 fn begin(endpoint: &str, names_issuer: Option<()>) -> (String, PendingLogin) {
     let request = AuthorizationRequest {
         provider: &ProviderId::new("corp"),
@@ -36,9 +38,10 @@ fn begin(endpoint: &str, names_issuer: Option<()>) -> (String, PendingLogin) {
         endpoint: &Url::parse(endpoint).unwrap(),
         scopes: &Scopes::parse("openid email"),
         parameters: &[("prompt".into(), "a&b=c".into())],
-        redirect_uri: "https://app.example.com/back?x=1".into(),
+        redirect_uri: ARRIVED_AT.into(),
         return_to: "/page?q=1".into(),
         strength: Strength::default(),
+        prompt: None,
         response_names_issuer: names_issuer.is_some(),
     };
     let secrets = LoginSecrets {
@@ -58,7 +61,7 @@ fn after(seconds: i64) -> Timestamp {
 }
 
 fn accept(pending: PendingLogin, query: &str, now: Timestamp) -> Result<CodeGrant, AuthorizationError> {
-    pending.accept(AuthorizationResponse::from_query(query)?, now)
+    pending.accept(AuthorizationResponse::from_query(query)?, ARRIVED_AT, now)
 }
 
 #[test]
@@ -88,6 +91,13 @@ fn the_location_tells_nobody_the_verifier() {
     let (location, pending) = begin("https://id.example.com/authorize", None);
     assert!(!location.contains(VERIFIER));
     assert!(!format!("{pending:?}").contains(VERIFIER));
+}
+
+#[test]
+fn n_020_a_response_that_came_to_another_redirect_uri_is_another_providers() {
+    let response = AuthorizationResponse::from_query("code=c&state=login.state").unwrap();
+    let outcome = pending().accept(response, "https://app.example.com/back/other", NOW);
+    assert_eq!(outcome.err(), Some(AuthorizationError::Issuer));
 }
 
 #[test]

@@ -205,6 +205,19 @@ fn n_018_only_true_promises_the_issuer_in_the_response() {
 }
 
 #[test]
+fn another_account_is_chosen_by_a_login_only_where_nothing_else_is_listed() {
+    for (prompts, by_login) in [
+        (json!(["none", "login", "consent"]), true),
+        (json!(["none", "login", "select_account"]), false),
+        (json!(["none"]), false),
+        (json!(null), false),
+    ] {
+        let metadata = changed(&json!({ "prompt_values_supported": prompts })).unwrap();
+        assert_eq!(metadata.changes_account_by_login, by_login, "{prompts}");
+    }
+}
+
+#[test]
 fn userinfo_is_asked_with_the_access_token_in_the_header() {
     let endpoint = Uri::from_static("https://id.example.com/me");
     let request = userinfo::request(&endpoint, &Secret::new("a.b-c")).unwrap();

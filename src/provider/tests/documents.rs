@@ -7,7 +7,10 @@ use serde_json::json;
 use super::{BearerKind, Reply, Server, after, all, jwts::token, keys, metadata, nothing_more, one, subject, well};
 use crate::{
     identity::TokenError,
-    oauth::{authorization::LoginSecrets, tests::NOW},
+    oauth::{
+        authorization::{Account, LoginSecrets},
+        tests::NOW,
+    },
     provider::{BearerError, Provider, ProviderError},
     secret::Secret,
     time::Timestamp,
@@ -27,6 +30,7 @@ async fn begin(provider: &Arc<Provider>, now: Timestamp) -> Result<(), ProviderE
         "https://app.example.com/back".into(),
         "/".into(),
         Default::default(),
+        Account::Any,
         now,
     );
     request.await.map(drop)

@@ -8,7 +8,7 @@ use super::{BearerKind, Reply, Server, after, nothing_more, opened, settings, we
 use crate::{
     identity::{ClaimNames, ClaimPath},
     oauth::{
-        authorization::{AuthorizationResponse, CodeGrant, LoginSecrets},
+        authorization::{Account, AuthorizationResponse, CodeGrant, LoginSecrets},
         tests::{NOW, signer::sign, with},
         token::Login,
     },
@@ -44,11 +44,16 @@ async fn grant(provider: &Arc<Provider>) -> CodeGrant {
         "https://app.example.com/back".into(),
         "/".into(),
         Default::default(),
+        Account::Any,
         NOW,
     );
     let (_, pending) = begun.await.unwrap();
     pending
-        .accept(AuthorizationResponse::from_query("code=c&state=s").unwrap(), NOW)
+        .accept(
+            AuthorizationResponse::from_query("code=c&state=s").unwrap(),
+            "https://app.example.com/back",
+            NOW,
+        )
         .unwrap()
 }
 

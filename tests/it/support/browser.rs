@@ -252,6 +252,13 @@ impl Page {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
     }
 
+    /// Where a page goes on to by itself.
+    pub fn goes_on_to(&self) -> Url {
+        let (_, rest) = self.text.split_once("http-equiv=\"refresh\"").expect("the page stays");
+        let content = attribute(&rest[..rest.find('>').unwrap()], "content").unwrap();
+        self.url.join(content.strip_prefix("0;url=").unwrap()).unwrap()
+    }
+
     /// Where a redirect leads, with its parameters.
     pub fn location(&self) -> (Url, BTreeMap<String, String>) {
         let location = self.url.join(self.header("location")).unwrap();

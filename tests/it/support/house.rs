@@ -92,7 +92,10 @@ impl House {
             }
         };
         let at = |path: &str| format!("http://{address}{path}");
-        provider.register_redirect("wiki", &at("/oauth2/callback"), &at("/oauth2/sign_out"));
+        // The second for when it is not the only provider.
+        for callback in ["/oauth2/callback", "/oauth2/callback/corp"] {
+            provider.register_redirect("wiki", &at(callback), &at("/oauth2/sign_out"));
+        }
         provider.register_backchannel_logout("wiki", &at("/oauth2/backchannel_logout"));
         Self {
             address,

@@ -55,8 +55,10 @@ impl Certificate {
 
     /// One that has these names, for whoever asks what would become of it; it never ends, and has no thumbprint.
     pub fn called(names: impl IntoIterator<Item = Name>) -> Self {
-        let (alternatives, subjects): (Vec<_>, Vec<_>) =
-            names.into_iter().map(|name| name.0).partition(|name| is_alternative(name));
+        let (alternatives, subjects): (Vec<_>, Vec<_>) = names
+            .into_iter()
+            .map(|name| name.0)
+            .partition(|name| is_alternative(name));
         Self {
             subject: subjects.into_iter().next().unwrap_or_default(),
             alternatives,
@@ -125,7 +127,9 @@ impl Name {
             return Err("write it without control characters");
         }
         match text.split_once(':') {
-            Some(("dns", host)) => alternative(host, host.to_ascii_lowercase() == *host, "write the host in lower case"),
+            Some(("dns", host)) => {
+                alternative(host, host.to_ascii_lowercase() == *host, "write the host in lower case")
+            }
             Some(("email", address)) => alternative(address, address.contains('@'), "write a whole address"),
             Some(("uri", uri)) => alternative(uri, uri.contains(':'), "write a whole URI, like \"uri:spiffe://…\""),
             _ => whole_subject(text),
@@ -311,7 +315,10 @@ mod tests {
             let certificate = made(&[(DnType::CommonName, utf8(value))], Vec::new());
             assert_eq!(certificate.names().collect::<Vec<_>>(), [written]);
         }
-        let wide = made(&[(DnType::CommonName, DnValue::BmpString("a".try_into().unwrap()))], Vec::new());
+        let wide = made(
+            &[(DnType::CommonName, DnValue::BmpString("a".try_into().unwrap()))],
+            Vec::new(),
+        );
         assert_eq!(wide.names().collect::<Vec<_>>(), ["2.5.4.3=#1e020061"]);
     }
 
@@ -330,9 +337,17 @@ mod tests {
         let names: Vec<_> = certificate.names().collect();
         assert_eq!(
             names,
-            ["dns:ops.example.com", "dns:*.example.com", "email:Ops@example.com", "uri:spiffe://example.com/ops"]
+            [
+                "dns:ops.example.com",
+                "dns:*.example.com",
+                "email:Ops@example.com",
+                "uri:spiffe://example.com/ops"
+            ]
         );
-        assert_eq!(certificate.hosts().collect::<Vec<_>>(), ["ops.example.com", "*.example.com"]);
+        assert_eq!(
+            certificate.hosts().collect::<Vec<_>>(),
+            ["ops.example.com", "*.example.com"]
+        );
         let name = Name::read("uri:spiffe://example.com/ops").unwrap();
         assert!(certificate.is_called(&name) && Certificate::called([name.clone()]).is_called(&name));
         assert!(!certificate.is_called(&Name::read("CN=ops").unwrap()));
@@ -341,12 +356,28 @@ mod tests {
     #[test]
     fn what_no_certificate_is_called_is_refused() {
         for name in [
-            "", "ops-1", "cn=ops-1", "CN=ops-1, O=Example", "/CN=ops-1", "dns:", "dns:OPS.example.com", "dns:*.example.com",
-            "email:ops", "uri:ops", "ip:127.0.0.1", "CN=a\n",
+            "",
+            "ops-1",
+            "cn=ops-1",
+            "CN=ops-1, O=Example",
+            "/CN=ops-1",
+            "dns:",
+            "dns:OPS.example.com",
+            "dns:*.example.com",
+            "email:ops",
+            "uri:ops",
+            "ip:127.0.0.1",
+            "CN=a\n",
         ] {
             assert!(Name::read(name).is_err(), "{name}");
         }
-        for name in ["CN=ops-1", r"CN=Ops\, Inc+UID=7,O=Example AG", "1.2.840.113549.1.9.1=#1601", "dns:a.b", "email:a@b"] {
+        for name in [
+            "CN=ops-1",
+            r"CN=Ops\, Inc+UID=7,O=Example AG",
+            "1.2.840.113549.1.9.1=#1601",
+            "dns:a.b",
+            "email:a@b",
+        ] {
             assert!(Name::read(name).is_ok(), "{name}");
         }
     }

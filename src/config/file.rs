@@ -32,6 +32,7 @@ use crate::{
     policy::{Client, Mode, OnForbidden, OnUnauthenticated},
     provider::{BearerKind, UseUserinfo},
     secret::Secret,
+    server::tls::MinVersion,
     session::SameSite,
     telemetry::LogFormat,
     upstream::{
@@ -97,7 +98,32 @@ tables! {
         watch: bool,
         /// HTTP/2 in clear text, beside HTTP/1 (RFC 9113 §3.3).
         h2c: bool,
+        tls: ServerTls,
         limits: Limits,
+    }
+
+    /// TLS at `listen`.
+    struct ServerTls {
+        /// Certificates in PEM, the gateway's own first.
+        cert_file: PathBuf,
+        /// The key of the first certificate, in PEM.
+        key_file: PathBuf,
+        /// Several of both; which one a client sees, the names in them decide.
+        certificates: NonEmpty<KeyPair>,
+        /// The oldest version of TLS that is spoken.
+        min_version: MinVersion,
+        /// Certificate authorities that vouch for clients, in PEM.
+        client_ca_file: PathBuf,
+        /// TCP addresses where clients in clear text are sent to https.
+        redirect_listen: NonEmpty<SocketAddr>,
+    }
+
+    /// A certificate and its key.
+    struct KeyPair requires [cert_file, key_file] {
+        /// Certificates in PEM, the gateway's own first.
+        cert_file: PathBuf,
+        /// The key of the first certificate, in PEM.
+        key_file: PathBuf,
     }
 
     /// What a client may ask of the gateway.
@@ -110,6 +136,8 @@ tables! {
         header_count: Count<10, 1_000>,
         /// The request target.
         target_bytes: Size<256, 65_534>,
+        /// From connecting to the end of the TLS handshake.
+        handshake_timeout: Timeout,
         /// From connecting, or from the last response, to the first byte of a request.
         keep_alive: Timeout,
         /// From the first byte of a request's head to its last.
@@ -382,6 +410,7 @@ pub(super) enum Auth {
 
 words! {
     LogFormat { "json" => LogFormat::Json, "text" => LogFormat::Text, }
+    MinVersion { "1.2" => MinVersion::Tls12, "1.3" => MinVersion::Tls13, }
     Store { "cookie" => Store::Cookie, "memory" => Store::Memory, "redis" => Store::Redis, }
     SameSite { "lax" => SameSite::Lax, "strict" => SameSite::Strict, }
     ClientAuth {

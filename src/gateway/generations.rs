@@ -15,6 +15,7 @@ use super::{
     streams::Streams,
 };
 use crate::{
+    identity::Peer,
     provider::Providers,
     session::Sessions,
     telemetry::Metrics,
@@ -46,8 +47,12 @@ impl Generations {
         })
     }
 
-    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+    pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         self.current.load_full().handle(request, peer).await
+    }
+
+    pub fn redirect(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {
+        self.current.load().redirect(request, peer)
     }
 
     pub async fn settle(&self) {

@@ -11,6 +11,7 @@ mod old_keys;
 mod pages;
 mod provider_logout;
 mod reader;
+mod redirect;
 mod refresh;
 mod renew;
 mod respond;
@@ -32,6 +33,7 @@ pub use generations::Generations;
 pub use settings::Settings;
 
 use crate::{
+    identity::Peer,
     policy::{self, Decision, Lookup, Permit, RequestFacts, Route, Routes},
     provider::{self, Providers},
     session::{self, Sessions},
@@ -102,8 +104,8 @@ impl fmt::Debug for Gateway {
 
 impl Gateway {
     /// Answers a request; whatever happens, there is an answer, and one line in the log.
-    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let mut visit = Visit::begin(self.ids.next(), &request, peer, &self.routes, &self.counts);
+    pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let mut visit = Visit::begin(self.ids.next(), &request, peer.address, &self.routes, &self.counts);
         let response = match self.walk(request, peer, &mut visit).await {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
@@ -120,7 +122,7 @@ impl Gateway {
     async fn walk(
         &self,
         request: Request<Incoming>,
-        peer: IpAddr,
+        peer: Peer,
         visit: &mut Visit<'_>,
     ) -> Result<Response<Body>, Error> {
         let now = self.clock.now();
@@ -132,9 +134,11 @@ impl Gateway {
         }
         let origin = self.routes.origin(target.host(), target.port()).ok_or(Error::NoRoute)?;
         visit.reader = Reader::of(&parts, &origin);
-        let (scrubbed, credential) = self.scrubber.scrub(Request::from_parts(parts, body), target, peer);
+        let (scrubbed, credential) = self
+            .scrubber
+            .scrub(Request::from_parts(parts, body), target, peer.address);
 
-        visit.address = address_of(&scrubbed, peer);
+        visit.address = address_of(&scrubbed, peer.address);
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
             let answer = self.serve(endpoint?, scrubbed, &credential, &origin, visit, now);
             return Box::pin(answer).await;
@@ -151,7 +155,10 @@ impl Gateway {
         match policy::decide(route, &facts, authentication, now) {
             Decision::Allow(permit) => {
                 visit.allowed(&permit);
-                let arrival = Arrival { origin: &origin, peer };
+                let arrival = Arrival {
+                    origin: &origin,
+                    peer: peer.address,
+                };
                 let lifeline = self.lifeline(asked, &permit, visit);
                 let stopwatch = Stopwatch::start();
                 let answer = self.upstreams.forward(scrubbed, permit, arrival, lifeline).await;

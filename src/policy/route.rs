@@ -288,6 +288,21 @@ impl Routes {
         }))
     }
 
+    /// The https origin of a host, when any route lives there; of several, the one without a port.
+    pub fn secure_origin(&self, host: &str) -> Option<Origin> {
+        let wildcard = || {
+            let (label, domain) = host.split_once('.')?;
+            self.wildcard_hosts.get(domain).filter(|_| !label.is_empty())
+        };
+        let sites = self.exact_hosts.get(host).or_else(wildcard)?;
+        let secure = sites.iter().map(|site| &site.origin).filter(|origin| origin.is_https());
+        let origin = secure.min_by_key(|origin| origin.port)?;
+        Some(Origin {
+            host: host.into(),
+            ..(**origin).clone()
+        })
+    }
+
     pub fn find(&self, request: &RequestFacts<'_>) -> Lookup<'_> {
         let Some(candidates) = self
             .site(request.host, request.port)

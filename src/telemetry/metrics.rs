@@ -1,6 +1,7 @@
 //! Counters and histograms in the OpenMetrics text format.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -32,6 +33,7 @@ pub struct Metrics {
     generation: Gauge,
     loaded_at: Gauge,
     insecure: Gauge,
+    certificates: Family<CertificateLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +63,11 @@ struct LimitLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReloadLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    name: String,
 }
 
 /// How a reload of the configuration ends.
@@ -98,6 +105,7 @@ impl Default for Metrics {
             generation: Gauge::default(),
             loaded_at: Gauge::default(),
             insecure: Gauge::default(),
+            certificates: Family::default(),
         };
         metrics.register();
         metrics.register_configuration();
@@ -153,6 +161,8 @@ impl Metrics {
         registry.register("config_loaded_timestamp_seconds", help, self.loaded_at.clone());
         let help = "Settings called insecure_… that are in force";
         registry.register("insecure_settings", help, self.insecure.clone());
+        let help = "When a certificate of the gateway ends, in seconds since 1970; by the first host that it is for";
+        registry.register("certificate_expiry_timestamp_seconds", help, self.certificates.clone());
     }
 
     /// Notes that a configuration serves from now on, and how many checks it weakens; `now` in seconds since 1970.
@@ -160,6 +170,22 @@ impl Metrics {
         self.generation.inc();
         self.loaded_at.set(now);
         self.insecure.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
+    }
+
+    /// Notes which certificates are in place, and when they end; of several with one name, the one that ends first.
+    pub fn certificates<'a>(&self, ends: impl Iterator<Item = (&'a str, i64)>) {
+        let mut first: BTreeMap<&str, i64> = BTreeMap::new();
+        for (name, end) in ends {
+            first
+                .entry(name)
+                .and_modify(|first| *first = end.min(*first))
+                .or_insert(end);
+        }
+        self.certificates.clear();
+        for (name, end) in first {
+            let name = name.to_owned();
+            self.certificates.get_or_create(&CertificateLabels { name }).set(end);
+        }
     }
 
     /// Counts a reload.

@@ -36,4 +36,5 @@ mod streams;
 mod support;
 mod telling;
 mod tls;
+mod tls_front;
 mod websocket;

@@ -1,5 +1,6 @@
 //! What the stories are told with: a browser, a provider with faults, an application that echoes, and a clock by hand.
 
+pub mod authority;
 pub mod browser;
 pub mod chromium;
 pub mod demo;

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
-pub use peer::Peer;
+pub use peer::{Peer, Vouchers};
 pub use strength::{Shortfall, Strength, auth_time};
 
 use crate::time::Timestamp;

@@ -44,6 +44,14 @@ impl TrustRoots {
         Ok(Self::Only(certificates))
     }
 
+    /// Whether these are all of the others, and perhaps more; what a machine trusts is not known here.
+    pub fn include(&self, others: &Self) -> bool {
+        match (self, others) {
+            (Self::Only(these), Self::Only(others)) => others.iter().all(|other| these.contains(other)),
+            (Self::Platform, _) | (_, Self::Platform) => false,
+        }
+    }
+
     /// A TLS configuration that verifies name and chain, TLS 1.2 and 1.3 (RFC 9110 §4.3.4).
     ///
     /// # Errors

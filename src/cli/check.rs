@@ -10,10 +10,11 @@ use clap::Args;
 
 use super::{ConfigFile, No};
 use crate::{
+    certificate::Name,
     config::{self, Settings},
     policy::{
-        Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath,
-        Requirements, Route, RouteUrl, Wanted,
+        Access, Admission, ClaimRule, ClientCertificate, Host, Mode, OnForbidden, OnUnauthenticated, Origin,
+        Path as UrlPath, Requirements, Route, RouteUrl, Wanted,
     },
     time::{Clock, SystemClock},
     upstream::{self, Destination},
@@ -69,6 +70,9 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     match &route.access {
         Access::Public => lines.push("  anyone at all, without logging in".into()),
         Access::Protected(admission) => lines.extend(admitted(admission).map(|line| format!("  {line}"))),
+    }
+    if route.client_certificate == ClientCertificate::Require {
+        lines.push("  and only from a client with a certificate".into());
     }
     if route.mode == Mode::Shadow {
         lines.push("  but that is not enforced yet: everybody passes, and the log says what would be refused".into());
@@ -154,6 +158,7 @@ fn asked(rules: &Requirements) -> String {
     let claims = rules.claims.iter().map(claim);
     let strength = &rules.strength;
     let cidrs: Vec<String> = rules.cidrs.iter().map(ToString::to_string).collect();
+    let certificates: Vec<&str> = rules.client_certificates.iter().map(Name::as_str).collect();
     let how = [
         some("logged in as strongly as", &strength.acr),
         some("logged in by", &strength.amr),
@@ -161,6 +166,7 @@ fn asked(rules: &Requirements) -> String {
             .max_age
             .map(|age| format!("logged in at most {} ago", spoken(age))),
         (!cidrs.is_empty()).then(|| format!("an address in {}", any_of(&cidrs))),
+        (!certificates.is_empty()).then(|| format!("the client certificate {}", any_of(&certificates))),
     ];
     asked
         .into_iter()

@@ -92,10 +92,12 @@ impl Reloader {
             .map(|(front, settings)| Ok::<_, TlsError>((front, front.prepare(settings, self.clock.now())?)))
             .transpose()?;
         let (warnings, exceptions) = (mem::take(&mut settings.warnings), settings.exceptions);
-        let cut = self.gateway.replace(super::run::parts(settings))?;
-        if let Some((front, prepared)) = tls {
-            front.take(prepared);
-        }
+        let take_tls = || {
+            if let Some((front, prepared)) = tls {
+                front.take(prepared);
+            }
+        };
+        let cut = self.gateway.replace(super::run::parts(settings), take_tls)?;
         self.metrics.serves(exceptions, self.clock.now().unix());
         super::run::warn(&warnings);
         for key in self.started.postpones(&changed) {

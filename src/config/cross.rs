@@ -55,6 +55,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
         None => unencrypted(&server, &routes, load),
     }
     shared_listener(&server, load);
+    uncertified(&server, &routes, load);
     load.no_twins(&[&*server.listen, &*server.redirect].concat());
     if let Some(domain) = &cookie_domain {
         foreign_hosts(domain, &routes, load);
@@ -134,6 +135,19 @@ fn encrypted(server: &Server, tls: Span, routes: &[Placed], load: &mut Load<'_>)
             let instead = format!("add one in [server.tls]; there is one for: {}", names.join(", "));
             load.findings.warning(at, message, instead).see(tls, "the certificates");
         }
+    }
+}
+
+/// Nobody has a certificate where nobody is asked for one.
+fn uncertified(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
+    let tls = server.server.tls.as_ref();
+    if tls.is_some_and(|tls| tls.client_authorities.is_some()) || (tls.is_none() && server.tls_at.is_some()) {
+        return;
+    }
+    for at in routes.iter().flat_map(|placed| &placed.certificates) {
+        let message = "clients are not asked for certificates, so none would ever count";
+        let instead = "name those who vouch for them: client_ca_file = \"clients-ca.pem\" in [server.tls]";
+        load.findings.problem(*at, message, instead);
     }
 }
 

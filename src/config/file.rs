@@ -27,9 +27,10 @@ use super::{
     vocabulary,
 };
 use crate::{
+    certificate::Name as CertificateName,
     identity::{ClaimPath, Subject},
     oauth::jwt::Algorithm,
-    policy::{Client, Mode, OnForbidden, OnUnauthenticated},
+    policy::{Client, ClientCertificate, Mode, OnForbidden, OnUnauthenticated},
     provider::{BearerKind, UseUserinfo},
     secret::Secret,
     server::tls::MinVersion,
@@ -75,6 +76,8 @@ tables! {
         client: Client,
         /// Where the request comes from.
         address: IpAddr,
+        /// The names in the certificate of the client; absent: none.
+        certificate: OneOrMany<CertificateName>,
         expect: Expectation,
         /// Headers that the application must get, with their values.
         upstream_headers: Named<HeaderName, String>,
@@ -296,6 +299,8 @@ tables! {
         auth: NonEmpty<Auth>,
         on_unauthenticated: OnUnauthenticated,
         on_forbidden: OnForbidden,
+        /// Whether a client has to present a certificate.
+        client_certificate: ClientCertificate,
         /// Whether what is decided counts.
         mode: Mode,
         /// Lets pages of other sites act with a person's session.
@@ -326,6 +331,8 @@ tables! {
         max_age: LoginAge,
         /// Where the request may come from.
         cidrs: NonEmpty<IpNet>,
+        /// What the client proved to be in the handshake of TLS.
+        client_certificates: NonEmpty<CertificateName>,
     }
 
     /// What the application is told.
@@ -449,6 +456,10 @@ words! {
         "rfc2047" => Encoding::Rfc2047,
         "percent" => Encoding::Percent,
         "base64" => Encoding::Base64,
+    }
+    ClientCertificate {
+        "optional" => ClientCertificate::Optional,
+        "require" => ClientCertificate::Require,
     }
     Mode { "enforce" => Mode::Enforce, "shadow" => Mode::Shadow, }
     OnForbidden { "page" => OnForbidden::Page, "404" => OnForbidden::NotFound, }

@@ -85,7 +85,9 @@ fn key_pair(here: &Table, cert: Field<PathBuf>, key: Field<PathBuf>, load: &mut 
         let instead = "name a file with certificates in PEM, and one with the key of the first";
         load.findings.problem(file.at, message, instead);
     };
-    let chain = Chain::from_pem(&chain).map_err(|error| complain(&cert, error)).ok()?;
+    let chain = Chain::from_pem(&cert.value, &chain)
+        .map_err(|error| complain(&cert, error))
+        .ok()?;
     let key_pair = chain.with_key(&key_pem).map_err(|error| complain(&key, error)).ok()?;
     ending(&cert, &key_pair, load);
     Some(key_pair)

@@ -6,7 +6,7 @@ use http::{Method, Request, Response, header};
 
 use super::{Error, Gateway, RequestFacts, Visit, login::Attempt, pages::Chooser};
 use crate::{
-    identity::{ProviderId, Strength},
+    identity::{Peer, ProviderId, Strength},
     policy::{Access, LoginDemand, Lookup, Origin},
     time::Timestamp,
     upstream::{
@@ -172,7 +172,7 @@ impl Gateway {
     /// needs none, all providers of this origin.
     fn demand_of(&self, return_to: &str, request: &Scrubbed, visit: &Visit<'_>) -> LoginDemand {
         let path = return_to.split('?').next().unwrap_or("/");
-        let nobody = Ipv4Addr::UNSPECIFIED.into();
+        let nobody = Peer::at(Ipv4Addr::UNSPECIFIED.into());
         let asked = Asked::of(request, visit.reader.client, visit.reader.initiator, nobody);
         let facts = RequestFacts {
             method: &Method::GET,

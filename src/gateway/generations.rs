@@ -65,14 +65,18 @@ impl Generations {
 
     /// Puts another configuration in the place of the one that serves; says how many open exchanges it cut.
     ///
+    /// What has to change together with it is done `meanwhile`: after nothing can fail any more, and before what is open
+    /// is judged.
+    ///
     /// Sessions stay where they are kept, whatever the parts say of that.
     ///
     /// # Errors
     /// When the gateway cannot be made of its parts; then nothing has changed.
-    pub fn replace(&self, parts: Parts) -> Result<usize, StartError> {
+    pub fn replace(&self, parts: Parts, meanwhile: impl FnOnce()) -> Result<usize, StartError> {
         let _alone = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier = self.current.load_full();
         let next = Arc::new(earlier.next(parts)?);
+        meanwhile();
         // First, so that nothing falls in between: what the earlier configuration lets in from now on is judged by the
         // next one as soon as it turns out to last.
         let cut = next.streams.follow(next.rules.clone());

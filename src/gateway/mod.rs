@@ -146,7 +146,8 @@ impl Gateway {
         if scrubbed.hops() > MAX_HOPS {
             return Err(Error::Loop);
         }
-        let asked = Asked::of(&scrubbed, visit.reader.client, visit.reader.initiator, visit.address);
+        let client = peer.clone().seen_at(visit.address);
+        let asked = Asked::of(&scrubbed, visit.reader.client, visit.reader.initiator, client);
         let facts = asked.facts();
         let route = self.route(&facts)?;
         visit.routed_to(route);

@@ -30,8 +30,17 @@ pub struct Route {
     /// Absent: any method.
     pub methods: Option<Vec<Method>>,
     pub access: Access,
+    pub client_certificate: ClientCertificate,
     pub mode: Mode,
     pub on_forbidden: OnForbidden,
+}
+
+/// Whether a client has to present a certificate, whatever else it brings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificate {
+    #[default]
+    Optional,
+    Require,
 }
 
 /// Whether what is decided counts.

@@ -45,14 +45,15 @@ impl Visitor {
     /// # Errors
     /// When the handshake fails, or takes too long.
     pub(super) async fn behind(front: &Front, guest: Guest, limits: &Limits) -> io::Result<Self> {
+        let peer = Peer::at(guest.peer.ip().to_canonical());
         let greeted = front.greet(guest.stream, limits).await?;
         Ok(Self {
             line: greeted.line,
             protocol: greeted.protocol,
             address: guest.peer,
-            peer: Peer {
-                address: guest.peer.ip().to_canonical(),
-                certificate: greeted.certificate,
+            peer: match greeted.certificate {
+                Some((certificate, vouchers)) => peer.with(certificate, vouchers),
+                None => peer,
             },
             permit: guest.permit,
         })

@@ -1,6 +1,6 @@
 //! The handshake, and what it goes by: replaced as a whole, while connections of before go on.
 
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -15,7 +15,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{KeyPair, Line, MinVersion, Settings, names::Names};
 use crate::{
-    certificate::Certificate, server::Limits, server::protocol::Protocol, telemetry::Metrics, time::Timestamp,
+    certificate::Certificate,
+    identity::Vouchers,
+    server::{Limits, protocol::Protocol},
+    telemetry::Metrics,
+    time::Timestamp,
+    trust::TrustRoots,
 };
 
 /// What clients of the encrypted listeners meet first.
@@ -36,6 +41,8 @@ impl std::fmt::Debug for Front {
 struct Current {
     config: Arc<ServerConfig>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    client_authorities: Option<TrustRoots>,
+    vouchers: Vouchers,
     key_pairs: Vec<KeyPair>,
 }
 
@@ -55,15 +62,15 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
     #[error("clients cannot be verified: {0}")]
     Verifier(#[from] VerifierBuilderError),
-    #[error("the certificate of {name} has ended before it was put in place")]
-    Ended { name: String },
+    #[error("the certificate in {} has ended before it was put in place", .file.display())]
+    Ended { file: PathBuf },
 }
 
 /// A connection after its handshake.
 pub(in crate::server) struct Greeted {
     pub(in crate::server) line: Line,
     pub(in crate::server) protocol: Protocol,
-    pub(in crate::server) certificate: Option<Arc<Certificate>>,
+    pub(in crate::server) certificate: Option<(Certificate, Vouchers)>,
 }
 
 impl Front {
@@ -90,15 +97,27 @@ impl Front {
         let is_known = |new: &KeyPair| known.key_pairs.iter().any(|known| known.is_of(new));
         let ended = |new: &&KeyPair| new.ends_at() <= now && !is_known(new);
         if let Some(ended) = settings.key_pairs.iter().find(ended) {
-            let name = ended.name().to_owned();
-            return Err(TlsError::Ended { name });
+            let file = ended.file().to_owned();
+            return Err(TlsError::Ended { file });
         }
         Ok(Prepared(current(settings, self.tickets.clone())?))
     }
 
-    /// Handshakes go by this from now on.
+    /// Handshakes go by this from now on, and what clients presented before counts only where its authorities still do.
     pub fn take(&self, prepared: Prepared) {
-        self.current.store(Arc::new(prepared.0));
+        let (earlier, mut next) = (self.current.load_full(), prepared.0);
+        let goes_on = match (&earlier.client_authorities, &next.client_authorities) {
+            (Some(earlier), Some(next)) => next.include(earlier),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        if goes_on {
+            next.vouchers = earlier.vouchers.clone();
+        }
+        self.current.store(Arc::new(next));
+        if !goes_on {
+            earlier.vouchers.withdraw();
+        }
         self.tell();
     }
 
@@ -137,7 +156,7 @@ impl Front {
 impl Current {
     /// Whom the client proved to be. A session that is resumed proves what it proved long ago: that is asked again, for
     /// the certificate may have ended since, and the authorities may be others.
-    fn certificate(&self, session: &CommonState) -> Result<Option<Arc<Certificate>>, rustls::Error> {
+    fn certificate(&self, session: &CommonState) -> Result<Option<(Certificate, Vouchers)>, rustls::Error> {
         let chain = session.peer_certificates().and_then(<[_]>::split_first);
         let (Some((own, others)), Some(verifier)) = (chain, &self.verifier) else {
             return Ok(None);
@@ -147,7 +166,7 @@ impl Current {
         }
         let certificate = Certificate::from_der(own);
         let certificate = certificate.map_err(|error| rustls::Error::General(error.to_string()))?;
-        Ok(Some(certificate.into()))
+        Ok(Some((certificate, self.vouchers.clone())))
     }
 }
 
@@ -174,6 +193,8 @@ fn current(settings: &Settings, tickets: Arc<dyn ProducesTickets>) -> Result<Cur
     Ok(Current {
         config: config.into(),
         verifier,
+        client_authorities: settings.client_authorities.clone(),
+        vouchers: Vouchers::default(),
         key_pairs: settings.key_pairs.clone(),
     })
 }

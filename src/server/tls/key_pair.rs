@@ -1,6 +1,9 @@
 //! A chain of certificates, and the key of the first.
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     crypto::aws_lc_rs,
@@ -16,6 +19,7 @@ use crate::{
 /// Certificates in the order of a handshake: the gateway's own, and those that vouch for it.
 #[derive(Debug)]
 pub struct Chain {
+    file: PathBuf,
     der: Vec<CertificateDer<'static>>,
     own: Certificate,
 }
@@ -23,6 +27,7 @@ pub struct Chain {
 /// A chain with the key that fits.
 #[derive(Clone, Debug)]
 pub struct KeyPair {
+    file: Arc<Path>,
     pub(super) certified: Arc<CertifiedKey>,
     own: Arc<Certificate>,
 }
@@ -43,15 +48,16 @@ pub enum KeyPairError {
 }
 
 impl Chain {
-    /// Reads the certificates of a PEM file.
+    /// Reads the certificates of a PEM file, whose name is for messages.
     ///
     /// # Errors
     /// When there are none, or one is cut off.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, KeyPairError> {
+    pub fn from_pem(file: &Path, pem: &[u8]) -> Result<Self, KeyPairError> {
         let der = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
         let first = der.first().ok_or(KeyPairError::NoCertificate)?;
         let own = Certificate::from_der(first)?;
-        Ok(Self { der, own })
+        let file = file.to_owned();
+        Ok(Self { file, der, own })
     }
 
     /// Adds the key from another PEM file.
@@ -66,6 +72,7 @@ impl Chain {
             error => KeyPairError::Unusable(error),
         })?;
         Ok(KeyPair {
+            file: self.file.into(),
             certified: certified.into(),
             own: self.own.into(),
         })
@@ -77,6 +84,11 @@ impl KeyPair {
     pub fn name(&self) -> &str {
         let first = self.hosts().next();
         first.or_else(|| self.own.names().next()).unwrap_or("")
+    }
+
+    /// Where the certificate stands.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The hosts that it is for, `*.example.com` among them; in lower case.

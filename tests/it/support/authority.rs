@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Version};
+use http::{Request, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -122,7 +122,6 @@ pub struct TlsClient {
 pub struct Answer {
     pub version: Version,
     pub status: u16,
-    pub headers: HeaderMap,
     pub text: String,
 }
 
@@ -224,7 +223,6 @@ pub async fn ask(stream: TlsStream<TcpStream>, authority: &str, path: &str, toke
     Ok(Answer {
         version: parts.version,
         status: parts.status.as_u16(),
-        headers: parts.headers,
         text: String::from_utf8_lossy(&body).into_owned(),
     })
 }

@@ -37,4 +37,5 @@ mod support;
 mod telling;
 mod tls;
 mod tls_front;
+mod tls_renewal;
 mod websocket;

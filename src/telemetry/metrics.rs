@@ -296,6 +296,8 @@ mod tests {
         routes.request(&answered(Some((1, "public")), "allow", 204));
         routes.request(&answered(None, "not_found", 404));
         routes.request(&answered(Some((0, "wiki")), "something new", 999));
+        metrics.certificates([("gone", 1)].into_iter());
+        metrics.certificates([("a", 3), ("a", 2)].into_iter());
         metrics.reload(Reload::Refused);
         metrics.provider_call("corp", "introspection", "ok");
         metrics.token_cache("corp", "jwt", "hit").inc();
@@ -317,6 +319,7 @@ mod tests {
             "vestibule_config_reloads_total{outcome=\"done\"} 0\n",
             "vestibule_config_reloads_total{outcome=\"refused\"} 1\n",
             "vestibule_config_generation 1\n",
+            "vestibule_certificate_expiry_timestamp_seconds{name=\"a\"} 2\n",
             "vestibule_config_loaded_timestamp_seconds 1767225600\n",
             "vestibule_token_cache_total{provider=\"corp\",kind=\"jwt\",outcome=\"hit\"} 1\n",
             "vestibule_rate_limited_total{kind=\"login\"} 1\n",
@@ -327,7 +330,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{text}\nlacks {line}");
         }
-        assert!(text.ends_with("# EOF\n"));
+        assert!(text.ends_with("# EOF\n") && !text.contains("gone"));
         for (count, shown) in [(Some(3), "3.0"), (None, "NaN")] {
             metrics.sessions_on_old_key(count);
             assert!(

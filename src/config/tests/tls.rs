@@ -13,7 +13,7 @@ fn folder(hosts: &[&str], year: i32, day: u8) -> Folder {
     let certificate = params.self_signed(&key).unwrap().pem();
     Folder::new()
         .with("tls.crt", &certificate)
-        .with("half.crt", &certificate[..certificate.len() / 2])
+        .with("half.crt", certificate.split_at(certificate.len() / 2).0)
         .with("tls.key", &key.serialize_pem())
         .with("other.key", &other.serialize_pem())
 }

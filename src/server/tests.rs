@@ -12,6 +12,7 @@ use tokio::{
 use super::*;
 
 mod http2;
+mod tls;
 
 /// Answers by path.
 #[derive(Default)]

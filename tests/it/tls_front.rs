@@ -332,6 +332,27 @@ async fn f_13_the_metrics_say_when_a_certificate_ends() {
 }
 
 #[tokio::test]
+async fn a_reload_neither_begins_nor_ends_tls() {
+    let authority = Authority::new();
+    let house = house(&authority).await;
+    let without = house.file.replacen(&authority.tls(&["localhost"]), "", 1);
+    assert_ne!(without, house.file);
+    let error = house.reload(&without).unwrap_err().to_string();
+    assert!(
+        error.contains("[server.tls]") && error.contains("without a restart"),
+        "{error}"
+    );
+    house.reload(&house.file).unwrap();
+    assert!(
+        authority
+            .client()
+            .get(house.address, "localhost", "/public")
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
 async fn a_token_counts_behind_tls_as_well() {
     let authority = Authority::new();
     let house = house(&authority).await;

@@ -6,6 +6,7 @@ mod administration;
 mod bearer;
 mod chooser;
 mod chromium;
+mod client_certificates;
 mod demo;
 mod endings;
 mod faults;

@@ -269,6 +269,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, SanType, date_time_ymd};
 
     use super::*;
@@ -379,6 +380,28 @@ mod tests {
             "email:a@b",
         ] {
             assert!(Name::read(name).is_ok(), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_strange(noise in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = Certificate::from_der(&noise);
+        }
+
+        #[test]
+        fn a_certificate_with_other_bytes_in_it_is_read_or_refused(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+        ) {
+            let params = CertificateParams::new(vec!["a.example.com".to_owned()]).unwrap();
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let mut der = certificate.der().to_vec();
+            for (place, byte) in changes {
+                *place.get_mut(&mut der) = byte;
+            }
+            if let Ok(read) = Certificate::from_der(&der) {
+                prop_assert!(read.names().all(|name| !name.contains(char::is_control)));
+            }
         }
     }
 

@@ -272,6 +272,7 @@ fn with_certificates() -> tempfile::TempDir {
 cert_file = "ops.crt"
 key_file = "ops.key"
 client_ca_file = "ops.crt"
+redirect_listen = ["127.0.0.1:8080"]
 
 [route.ops]
 url = "https://wiki.example.com/ops"
@@ -344,6 +345,7 @@ fn a_certificate_is_explained_tested_and_checked() {
         &[
             "the client certificate CN=ops-1,O=Example or dns:other.example.com",
             "and only from a client with a certificate",
+            "Listening at 127.0.0.1:4180, with TLS.\nSending clients to https at 127.0.0.1:8080.\n",
         ],
     );
 }

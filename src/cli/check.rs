@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -16,6 +17,7 @@ use crate::{
         Access, Admission, ClaimRule, ClientCertificate, Host, Mode, OnForbidden, OnUnauthenticated, Origin,
         Path as UrlPath, Requirements, Route, RouteUrl, Wanted,
     },
+    server,
     time::{Clock, SystemClock},
     upstream::{self, Destination},
 };
@@ -52,9 +54,21 @@ fn in_words(settings: &Settings) -> String {
         }
         text.push('\n');
     }
-    let addresses: Vec<String> = settings.server.listen.iter().map(ToString::to_string).collect();
-    let _ = writeln!(text, "Listening at {}.", addresses.join(", "));
+    text.push_str(&listeners(&settings.server));
     text.push_str(&registrations(settings));
+    text
+}
+
+fn listeners(server: &server::Settings) -> String {
+    let listed = |addresses: &[SocketAddr]| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        addresses.join(", ")
+    };
+    let how = server.tls.as_ref().map_or("", |_| ", with TLS");
+    let mut text = format!("Listening at {}{how}.\n", listed(&server.listen));
+    if !server.redirect.is_empty() {
+        let _ = writeln!(text, "Sending clients to https at {}.", listed(&server.redirect));
+    }
     text
 }
 

@@ -316,6 +316,7 @@ fn facts(path: &'static str) -> RequestFacts<'static> {
         client: policy::Client::Programmatic,
         initiator: Initiator::OwnSite,
         address: Ipv4Addr::LOCALHOST.into(),
+        certificate: None,
     }
 }
 

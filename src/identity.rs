@@ -1,5 +1,6 @@
 //! Who somebody is: the words that every room shares. Pure.
 
+mod peer;
 mod strength;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -7,6 +8,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
+pub use peer::{Peer, Vouchers};
 pub use strength::{Shortfall, Strength, auth_time};
 
 use crate::time::Timestamp;

@@ -8,7 +8,8 @@
 //! [`gateway`] is the walk of a request; read it first. [`policy`] decides, [`oauth`] speaks the protocol, and both are
 //! pure. [`provider`] is an authorization server over the wire, [`upstream`] is the application, [`session`] is what is
 //! remembered about a login. [`server`] owns the sockets, [`config`] turns the file into settings, [`cli`] the
-//! arguments into commands. [`identity`], [`time`], [`secret`], [`trust`] and [`telemetry`] are the ground floor.
+//! arguments into commands. [`identity`], [`time`], [`secret`], [`trust`],
+//! [`certificate`] and [`telemetry`] are the ground floor.
 //!
 //! # What always holds
 //!
@@ -31,6 +32,7 @@
 )]
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod certificate;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]

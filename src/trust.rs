@@ -6,9 +6,10 @@ use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject},
+    server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
-/// The authorities for connections that this gateway opens.
+/// The authorities that vouch for whoever is at the other end of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TrustRoots {
     /// The machine's own list, or Mozilla's where the machine has none.
@@ -43,6 +44,14 @@ impl TrustRoots {
         Ok(Self::Only(certificates))
     }
 
+    /// Whether these are all of the others, and perhaps more; what a machine trusts is not known here.
+    pub fn include(&self, others: &Self) -> bool {
+        match (self, others) {
+            (Self::Only(these), Self::Only(others)) => others.iter().all(|other| these.contains(other)),
+            (Self::Platform, _) | (_, Self::Platform) => false,
+        }
+    }
+
     /// A TLS configuration that verifies name and chain, TLS 1.2 and 1.3 (RFC 9110 §4.3.4).
     ///
     /// # Errors
@@ -54,6 +63,17 @@ impl TrustRoots {
             .with_root_certificates(self.store())
             .with_no_client_auth();
         Ok(Arc::new(config))
+    }
+
+    /// Verifies clients that present a certificate (RFC 8446 §4.4.2.4), and lets those who have none pass as nobody.
+    ///
+    /// # Errors
+    /// When there is no authority.
+    pub fn client_verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        WebPkiClientVerifier::builder_with_provider(self.store().into(), provider)
+            .allow_unauthenticated()
+            .build()
     }
 
     fn store(&self) -> RootCertStore {

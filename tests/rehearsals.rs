@@ -253,3 +253,99 @@ fn a_test_that_cannot_be_read_is_a_problem_of_the_file() {
         assert!(complained.contains(words), "{complained}\nlacks {words}");
     }
 }
+
+/// A folder with a route for certificates, a `[[test]]` of it, and a certificate.
+fn with_certificates() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["wiki.example.com".to_owned()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::OrganizationName, "Example");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "ops-1");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    fs::write(folder.path().join("ops.crt"), certificate).unwrap();
+    fs::write(folder.path().join("ops.key"), key.serialize_pem()).unwrap();
+    let more = r#"
+[server.tls]
+cert_file = "ops.crt"
+key_file = "ops.key"
+client_ca_file = "ops.crt"
+redirect_listen = ["127.0.0.1:8080"]
+
+[route.ops]
+url = "https://wiki.example.com/ops"
+upstream = "http://127.0.0.1:3000"
+client_certificate = "require"
+allow.client_certificates = ["CN=ops-1,O=Example", "dns:other.example.com"]
+
+[[test]]
+request = "GET https://wiki.example.com/ops"
+as = { sub = "ann" }
+certificate = ["CN=ops-2,O=Example", "dns:other.example.com"]
+expect = "allow"
+
+[[test]]
+request = "GET https://wiki.example.com/ops"
+as = { sub = "ann" }
+certificate = "CN=ops-2,O=Example"
+expect = "403"
+
+[[test]]
+request = "GET https://wiki.example.com/ops"
+expect = "403"
+"#;
+    fs::write(folder.path().join("wiki.toml"), format!("{FILE}{more}")).unwrap();
+    folder
+}
+
+#[test]
+fn a_certificate_is_explained_tested_and_checked() {
+    let folder = with_certificates();
+    fs::write(folder.path().join("ann.json"), r#"{"sub": "ann"}"#).unwrap();
+    let explain = [
+        "explain",
+        "-c",
+        "wiki.toml",
+        "https://wiki.example.com/ops",
+        "--claims",
+        "ann.json",
+    ];
+    let (_, said, complained) = run(folder.path(), &[&explain[..], &["--certificate", "ops.crt"]].concat());
+    let names = "CN=ops-1,O=Example, dns:wiki.example.com";
+    has(
+        &said,
+        &[
+            &format!("with a certificate that is called {names}"),
+            &format!("✓ client_certificates: wanted CN=ops-1,O=Example or dns:other.example.com; found {names}"),
+            "Answer\n    allow",
+        ],
+    );
+    assert_eq!(complained, "");
+    let (_, said, _) = run(folder.path(), &explain);
+    has(
+        &said,
+        &[
+            "Answer\n    403",
+            "the route asks for a client certificate, and there is none",
+            "found no certificate",
+        ],
+    );
+    let (status, _, complained) = run(folder.path(), &[&explain[..], &["--certificate", "ops.key"]].concat());
+    assert!(
+        status == 1 && complained.contains("ops.key holds no certificate"),
+        "{complained}"
+    );
+    let (status, said, _) = run(folder.path(), &["test", "-c", "wiki.toml"]);
+    assert_eq!((status, said.matches("ok  ").count()), (0, 3), "{said}");
+    let (_, said, _) = run(folder.path(), &["check", "-c", "wiki.toml"]);
+    has(
+        &said,
+        &[
+            "the client certificate CN=ops-1,O=Example or dns:other.example.com",
+            "and only from a client with a certificate",
+            "Listening at 127.0.0.1:4180, with TLS.\nSending clients to https at 127.0.0.1:8080.\n",
+        ],
+    );
+}

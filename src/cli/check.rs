@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     io::{self, Write as _},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -11,13 +12,15 @@ use clap::Args;
 
 use super::{ConfigFile, No};
 use crate::{
+    certificate::Name,
     config::{self, Settings},
     gateway::settings::redirect_endpoint,
     identity::{Proof, ProviderId},
     policy::{
-        Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath,
-        Requirements, Route, RouteUrl, Wanted,
+        Access, Admission, ClaimRule, ClientCertificate, Host, Mode, OnForbidden, OnUnauthenticated, Origin,
+        Path as UrlPath, Requirements, Route, RouteUrl, Wanted,
     },
+    server,
     time::{Clock, SystemClock},
     upstream::{self, Destination, vouch::Vouching},
 };
@@ -54,10 +57,22 @@ fn in_words(settings: &Settings) -> String {
         }
         text.push('\n');
     }
-    let addresses: Vec<String> = settings.server.listen.iter().map(ToString::to_string).collect();
-    let _ = writeln!(text, "Listening at {}.", addresses.join(", "));
+    text.push_str(&listeners(&settings.server));
     text.push_str(&registrations(settings));
     text.push_str(&published_keys(settings));
+    text
+}
+
+fn listeners(server: &server::Settings) -> String {
+    let listed = |addresses: &[SocketAddr]| {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        addresses.join(", ")
+    };
+    let how = server.tls.as_ref().map_or("", |_| ", with TLS");
+    let mut text = format!("Listening at {}{how}.\n", listed(&server.listen));
+    if !server.redirect.is_empty() {
+        let _ = writeln!(text, "Sending clients to https at {}.", listed(&server.redirect));
+    }
     text
 }
 
@@ -73,6 +88,9 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     match &route.access {
         Access::Public => lines.push("  anyone at all, without logging in".into()),
         Access::Protected(admission) => lines.extend(admitted(admission).map(|line| format!("  {line}"))),
+    }
+    if route.client_certificate == ClientCertificate::Require {
+        lines.push("  and only from a client with a certificate".into());
     }
     if route.mode == Mode::Shadow {
         lines.push("  but that is not enforced yet: everybody passes, and the log says what would be refused".into());
@@ -165,6 +183,7 @@ fn asked(rules: &Requirements) -> String {
     let claims = rules.claims.iter().map(claim);
     let strength = &rules.strength;
     let cidrs: Vec<String> = rules.cidrs.iter().map(ToString::to_string).collect();
+    let certificates: Vec<&str> = rules.client_certificates.iter().map(Name::as_str).collect();
     let how = [
         some("logged in as strongly as", &strength.acr),
         some("logged in by", &strength.amr),
@@ -172,6 +191,7 @@ fn asked(rules: &Requirements) -> String {
             .max_age
             .map(|age| format!("logged in at most {} ago", spoken(age))),
         (!cidrs.is_empty()).then(|| format!("an address in {}", any_of(&cidrs))),
+        (!certificates.is_empty()).then(|| format!("the client certificate {}", any_of(&certificates))),
     ];
     asked
         .into_iter()

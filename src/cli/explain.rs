@@ -11,6 +11,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::{Args, ValueEnum};
 use http::HeaderName;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
     rehearsal::{Outcome, Told, Verdict, rehearse},
 };
 use crate::{
+    certificate::Certificate,
     config::{
         self, Settings,
         rehearsal::{Asked, Person, Rehearsal},
@@ -50,6 +52,9 @@ pub(super) struct Options {
     /// Who waits for the answer.
     #[arg(long, value_name = "KIND", default_value = "browser")]
     client: Waiting,
+    /// What the client presents when it connects: a file with a certificate in PEM. Without it, nothing.
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
     /// Where the request comes from.
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
@@ -106,7 +111,15 @@ fn rehearsal(options: &Options, settings: &Settings) -> Result<Rehearsal, No> {
             Waiting::Websocket => Client::WebSocket,
         },
         address: options.address,
+        certificate: options.certificate.as_deref().map(certificate).transpose()?,
     })
+}
+
+/// The first certificate of a file; nobody verifies it here.
+fn certificate(path: &Path) -> Result<Certificate, No> {
+    let refused = || No::Refused(format!("{} holds no certificate in PEM", path.display()));
+    let der = CertificateDer::from_pem_slice(&read(path)?).map_err(|_| refused())?;
+    Certificate::from_der(&der).map_err(|_| refused())
 }
 
 fn person(options: &Options, settings: &Settings) -> Result<Option<Person>, No> {
@@ -183,6 +196,10 @@ fn in_words(rehearsal: &Rehearsal, outcome: &Outcome<'_>, settings: &Settings) -
     }
     text.push_str("\nWho\n");
     let _ = writeln!(text, "    {}", who(outcome));
+    if let Some(certificate) = &rehearsal.certificate {
+        let names: Vec<&str> = certificate.names().collect();
+        let _ = writeln!(text, "    with a certificate that is called {}", names.join(", "));
+    }
     for (title, findings) in outcome.tables() {
         let _ = writeln!(text, "\n{title}");
         for finding in findings {
@@ -309,6 +326,9 @@ fn decided(decision: &Decision, allow: &[Finding]) -> Vec<String> {
             vec![format!("the {}. [[deny]] table applies", index.saturating_add(1))]
         }
         Decision::Deny(Denial::CrossSite) => vec!["a page of another site asks".into()],
+        Decision::Deny(Denial::NoCertificate) => {
+            vec!["the route asks for a client certificate, and there is none".into()]
+        }
     }
 }
 

@@ -85,6 +85,7 @@ pub(super) fn rehearse<'a>(settings: &'a Settings, rehearsal: &Rehearsal, now: T
         client: rehearsal.client,
         initiator: Initiator::OwnSite,
         address: rehearsal.address,
+        certificate: rehearsal.certificate.as_ref(),
     };
     outcome.candidates = settings.routes.candidates(&facts);
     if is_reserved(settings, &target) {
@@ -115,6 +116,7 @@ impl Outcome<'_> {
         let case = Case {
             identity,
             address: facts.address,
+            certificate: facts.certificate,
             now,
         };
         self.allow = admission.allow.findings(case);

@@ -5,7 +5,10 @@ use std::{fmt, mem, sync::Arc, time::Duration};
 use crate::{
     config::{Problems, Settings},
     gateway::{Generations, StartError},
-    server,
+    server::{
+        self,
+        tls::{Front, TlsError},
+    },
     session::{CookieSettings, StoreSettings},
     telemetry::{LogSettings, Metrics, Reload},
     time::Clock,
@@ -14,6 +17,7 @@ use crate::{
 /// Gives a gateway that serves other settings.
 pub struct Reloader {
     gateway: Arc<Generations>,
+    front: Option<Arc<Front>>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     started: Started,
@@ -34,17 +38,21 @@ pub enum ReloadError {
     NeedsRestart(Vec<&'static str>),
     #[error(transparent)]
     Gateway(#[from] StartError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl Reloader {
     pub(super) fn new(
         gateway: Arc<Generations>,
+        front: Option<Arc<Front>>,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
         started: Started,
     ) -> Self {
         Self {
             gateway,
+            front,
             metrics,
             clock,
             started,
@@ -79,8 +87,17 @@ impl Reloader {
         if !refused.is_empty() {
             return Err(ReloadError::NeedsRestart(refused));
         }
+        let tls = self.front.as_ref().zip(settings.server.tls.as_ref());
+        let tls = tls
+            .map(|(front, settings)| Ok::<_, TlsError>((front, front.prepare(settings, self.clock.now())?)))
+            .transpose()?;
         let (warnings, exceptions) = (mem::take(&mut settings.warnings), settings.exceptions);
-        let cut = self.gateway.replace(super::run::parts(settings))?;
+        let take_tls = || {
+            if let Some((front, prepared)) = tls {
+                front.take(prepared);
+            }
+        };
+        let cut = self.gateway.replace(super::run::parts(settings), take_tls)?;
         self.metrics.serves(exceptions, self.clock.now().unix());
         super::run::warn(&warnings);
         for key in self.started.postpones(&changed) {
@@ -108,6 +125,7 @@ fn tell(error: &ReloadError) {
             }
         }
         ReloadError::Gateway(error) => tracing::error!("{error}"),
+        ReloadError::Tls(error) => tracing::error!("{error}"),
     }
 }
 
@@ -143,6 +161,14 @@ impl Started {
         named(&[
             ("`listen` in [server]", self.server.listen != server.listen),
             ("`listen` in [admin]", self.server.admin != server.admin),
+            (
+                "`redirect_listen` in [server.tls]",
+                self.server.redirect != server.redirect,
+            ),
+            (
+                "whether there is [server.tls]",
+                self.server.tls.is_some() != server.tls.is_some(),
+            ),
             ("`store` in [session], or the table of the store", self.store != *store),
             ("`name` in [session.cookie]", self.cookie.name != cookie.name),
             ("`domain` in [session.cookie]", self.cookie.domain != cookie.domain),

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     config::{self, Settings, Sources, Warning},
     gateway::{self, Generations, Parts},
-    server::{BindError, Running, Server},
+    server::{
+        BindError, Running, Server,
+        tls::{Front, TlsError},
+    },
     telemetry::{self, Metrics},
     time::{Clock, SystemClock},
 };
@@ -25,6 +28,8 @@ use crate::{
 pub enum StartError {
     #[error(transparent)]
     Gateway(#[from] gateway::StartError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("{source}; {}", remedy(.source))]
     Bind {
         #[from]
@@ -50,7 +55,7 @@ fn remedy(error: &BindError) -> &'static str {
             "ports below 1024 are for those whom the system allows: write a higher one as `listen` in [server] or \
              [admin], or give the program CAP_NET_BIND_SERVICE"
         }
-        _ => "check `listen` in [server] and [admin]",
+        _ => "check `listen` in [server] and [admin], and `redirect_listen` in [server.tls]",
     }
 }
 
@@ -67,9 +72,13 @@ pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<(Running, Reloa
     let server = settings.server.clone();
     let gateway = Generations::first(parts(settings), clock.clone(), metrics.clone())?;
     let gateway = Arc::new(gateway);
-    let running = Server::bind(server, gateway.clone(), metrics.clone())?.start();
+    let front = match &server.tls {
+        Some(tls) => Some(Arc::new(Front::new(tls, metrics.clone())?)),
+        None => None,
+    };
+    let running = Server::bind(server, front.clone(), gateway.clone(), metrics.clone())?.start();
     let running = running.map_err(StartError::Threads)?;
-    Ok((running, Reloader::new(gateway, metrics, clock, started)))
+    Ok((running, Reloader::new(gateway, front, metrics, clock, started)))
 }
 
 /// What the gateway is made of.
@@ -118,6 +127,9 @@ fn serve(settings: Settings, watch: Watch) -> Result<(), No> {
 fn announce(running: &Running) {
     for address in running.addresses() {
         tracing::info!(%address, "listening");
+    }
+    for address in running.redirect_addresses() {
+        tracing::info!(%address, "listening to send clients to https");
     }
     if let Some(address) = running.admin_address() {
         tracing::info!(%address, "listening for the operator: /livez, /readyz, /metrics");

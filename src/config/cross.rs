@@ -6,14 +6,15 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
-    address::is_loopback, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server,
+    address::is_loopback, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server, tls,
     value::CookieDomain,
 };
 use crate::{
     gateway,
     identity::ClaimPath,
     policy::{Access, Admission, Host, Path, Requirements, Route, RouteUrl, Routes, Scheme, Tie},
-    provider, server,
+    provider,
+    server::{self, tls::KeyPair},
     upstream::{
         self,
         headers::{Piece, ScrubSettings, Source},
@@ -49,9 +50,13 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
     } = whole;
     reserved_paths(&server.gateway.auth_prefix, &routes, load);
     mixed_schemes(&routes, load);
-    unencrypted(&server, &routes, load);
+    match server.tls_at {
+        Some(at) => encrypted(&server, at, &routes, load),
+        None => unencrypted(&server, &routes, load),
+    }
     shared_listener(&server, load);
-    load.no_twins(&server.listen);
+    uncertified(&server, &routes, load);
+    load.no_twins(&[&*server.listen, &*server.redirect].concat());
     if let Some(domain) = &cookie_domain {
         foreign_hosts(domain, &routes, load);
     }
@@ -101,7 +106,7 @@ fn mixed_schemes(routes: &[Placed], load: &mut Load<'_>) {
         let rival = urls.iter().take(index).find(|(_, other, _)| is_same_place(url, other));
         if let Some((_, _, first)) = rival {
             let message = format!("{} is used with http and with https", url.host);
-            let instead = "use one scheme; redirecting http to https is the business of whatever ends TLS";
+            let instead = "use one scheme, https; `redirect_listen` in [server.tls] sends there whoever comes by http";
             load.findings
                 .problem(*at, message, instead)
                 .see(*first, "the other scheme");
@@ -115,17 +120,51 @@ fn is_same_place(one: &RouteUrl, other: &RouteUrl) -> bool {
     one.host == other.host && one.scheme != other.scheme && same_port
 }
 
+/// With TLS at every address, a route in clear text is nowhere, and one whose name no certificate has is not trusted.
+fn encrypted(server: &Server, tls: Span, routes: &[Placed], load: &mut Load<'_>) {
+    for (route, url, at) in urls(routes) {
+        let settings = server.server.tls.as_ref();
+        if url.scheme == Scheme::Http {
+            let message = format!("route `{}` is in clear text, and every listener speaks TLS", route.name);
+            load.findings
+                .problem(at, message, "write an https URL, or leave [server.tls] out")
+                .see(tls, "TLS");
+        } else if let Some(settings) = settings.filter(|settings| !tls::is_covered(&url.host, settings)) {
+            let names: Vec<&str> = settings.key_pairs.iter().flat_map(KeyPair::hosts).collect();
+            let message = format!("no certificate is for {}: browsers refuse to open it", url.host);
+            let instead = format!("add one in [server.tls]; there is one for: {}", names.join(", "));
+            load.findings.warning(at, message, instead).see(tls, "the certificates");
+        }
+    }
+}
+
+/// Nobody has a certificate where nobody is asked for one.
+fn uncertified(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
+    let tls = server.server.tls.as_ref();
+    if tls.is_some_and(|tls| tls.client_authorities.is_some()) || (tls.is_none() && server.tls_at.is_some()) {
+        return;
+    }
+    for at in routes.iter().flat_map(|placed| &placed.certificates) {
+        let message = "clients are not asked for certificates, so none would ever count";
+        let instead = "name those who vouch for them: client_ca_file = \"clients-ca.pem\" in [server.tls]";
+        load.findings.problem(*at, message, instead);
+    }
+}
+
 fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
     let http = || urls(routes).filter(|(_, url, _)| url.scheme == Scheme::Http);
     for (route, _, at) in http().filter(|(route, url, _)| logs_in(route) && !is_local(&url.host)) {
         let message = format!("the session cookie of route `{}` travels unencrypted", route.name);
-        load.findings
-            .warning(at, message, "write an https URL, and let a proxy in front end TLS");
+        load.findings.warning(
+            at,
+            message,
+            "write an https URL, and add [server.tls], or let a proxy in front end TLS",
+        );
     }
     let Some((_, _, url)) = http().next() else { return };
     for address in server.listen.iter().filter(|address| !address.value.ip().is_loopback()) {
         let message = format!("{} takes unencrypted requests from other machines", address.value);
-        let instead = "listen at a loopback address, or write https URLs and let a proxy in front end TLS";
+        let instead = "listen at a loopback address, or write https URLs and add [server.tls]";
         load.findings
             .warning(address.at, message, instead)
             .see(url, "an http URL");
@@ -138,11 +177,13 @@ fn shared_listener(server: &Server, load: &mut Load<'_>) {
         .server
         .listen
         .iter()
-        .filter(|address| Some(**address) == server.server.admin)
+        .chain(&server.server.redirect)
+        .filter(|address| Some(**address) == server.server.admin && address.port() != 0)
     {
         let at = server
             .listen
             .iter()
+            .chain(&server.redirect)
             .find(|given| given.value == *address)
             .map(|given| given.at);
         let places: Vec<Span> = server

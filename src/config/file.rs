@@ -27,11 +27,13 @@ use super::{
     vocabulary,
 };
 use crate::{
+    certificate::Name as CertificateName,
     identity::{ClaimPath, Subject},
     oauth::jwt::Algorithm,
-    policy::{Client, Mode, OnForbidden, OnUnauthenticated},
+    policy::{Client, ClientCertificate, Mode, OnForbidden, OnUnauthenticated},
     provider::{BearerKind, UseUserinfo},
     secret::Secret,
+    server::tls::MinVersion,
     session::SameSite,
     telemetry::LogFormat,
     upstream::{
@@ -76,6 +78,8 @@ tables! {
         client: Client,
         /// Where the request comes from.
         address: IpAddr,
+        /// The names in the certificate of the client; absent: none.
+        certificate: OneOrMany<CertificateName>,
         expect: Expectation,
         /// Headers that the application must get, with their values.
         upstream_headers: Named<HeaderName, String>,
@@ -99,7 +103,32 @@ tables! {
         watch: bool,
         /// HTTP/2 in clear text, beside HTTP/1 (RFC 9113 §3.3).
         h2c: bool,
+        tls: ServerTls,
         limits: Limits,
+    }
+
+    /// TLS at `listen`.
+    struct ServerTls {
+        /// Certificates in PEM, the gateway's own first.
+        cert_file: PathBuf,
+        /// The key of the first certificate, in PEM.
+        key_file: PathBuf,
+        /// Several of both; which one a client sees, the names in them decide.
+        certificates: NonEmpty<KeyPair>,
+        /// The oldest version of TLS that is spoken.
+        min_version: MinVersion,
+        /// Certificate authorities that vouch for clients, in PEM.
+        client_ca_file: PathBuf,
+        /// TCP addresses where clients in clear text are sent to https.
+        redirect_listen: NonEmpty<SocketAddr>,
+    }
+
+    /// A certificate and its key.
+    struct KeyPair requires [cert_file, key_file] {
+        /// Certificates in PEM, the gateway's own first.
+        cert_file: PathBuf,
+        /// The key of the first certificate, in PEM.
+        key_file: PathBuf,
     }
 
     /// What a client may ask of the gateway.
@@ -112,6 +141,8 @@ tables! {
         header_count: Count<10, 1_000>,
         /// The request target.
         target_bytes: Size<256, 65_534>,
+        /// From connecting to the end of the TLS handshake.
+        handshake_timeout: Timeout,
         /// From connecting, or from the last response, to the first byte of a request.
         keep_alive: Timeout,
         /// From the first byte of a request's head to its last.
@@ -280,6 +311,8 @@ tables! {
         auth: NonEmpty<Auth>,
         on_unauthenticated: OnUnauthenticated,
         on_forbidden: OnForbidden,
+        /// Whether a client has to present a certificate.
+        client_certificate: ClientCertificate,
         /// Whether what is decided counts.
         mode: Mode,
         /// Lets pages of other sites act with a person's session.
@@ -310,6 +343,8 @@ tables! {
         max_age: LoginAge,
         /// Where the request may come from.
         cidrs: NonEmpty<IpNet>,
+        /// What the client proved to be in the handshake of TLS.
+        client_certificates: NonEmpty<CertificateName>,
     }
 
     /// What the application is told.
@@ -417,6 +452,7 @@ pub(super) enum Auth {
 
 words! {
     LogFormat { "json" => LogFormat::Json, "text" => LogFormat::Text, }
+    MinVersion { "1.2" => MinVersion::Tls12, "1.3" => MinVersion::Tls13, }
     Store { "cookie" => Store::Cookie, "memory" => Store::Memory, "redis" => Store::Redis, }
     SameSite { "lax" => SameSite::Lax, "strict" => SameSite::Strict, }
     ClientAuth {
@@ -460,6 +496,10 @@ words! {
         "none" => None,
         "authorization" => Some(TokenHeader::Authorization),
         "x-forwarded-access-token" => Some(TokenHeader::XForwardedAccessToken),
+    }
+    ClientCertificate {
+        "optional" => ClientCertificate::Optional,
+        "require" => ClientCertificate::Require,
     }
     Mode { "enforce" => Mode::Enforce, "shadow" => Mode::Shadow, }
     OnForbidden { "page" => OnForbidden::Page, "404" => OnForbidden::NotFound, }

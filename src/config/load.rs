@@ -146,7 +146,8 @@ impl Load<'_> {
         Some(bytes)
     }
 
-    fn contents(&mut self, path: &At<PathBuf>) -> Option<(Vec<u8>, Metadata)> {
+    /// The bytes of a file.
+    pub(super) fn contents(&mut self, path: &At<PathBuf>) -> Option<(Vec<u8>, Metadata)> {
         let complain = |error| {
             let message = format!("cannot read {}: {error}", path.value.display());
             let instead =

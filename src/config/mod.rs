@@ -23,6 +23,7 @@ mod session;
 mod shape;
 mod sources;
 mod store;
+mod tls;
 mod value;
 mod vocabulary;
 mod vouching;

@@ -18,6 +18,7 @@ use super::{
     report::Findings,
 };
 use crate::{
+    certificate::Certificate,
     identity::{Claims, Proof, ProviderId},
     policy::Client,
 };
@@ -32,6 +33,8 @@ pub struct Rehearsal {
     pub person: Option<Person>,
     pub client: Client,
     pub address: IpAddr,
+    /// What the client presents; absent: nothing.
+    pub certificate: Option<Certificate>,
 }
 
 /// Who sends it.
@@ -104,6 +107,8 @@ fn test(table: At<file::Test>, line: usize, offers: &[Offer], load: &mut Load<'_
         login_age,
     });
     let headers = table.upstream_headers.or_default().0;
+    let certificate = table.certificate.into_value();
+    let certificate = certificate.map(|names| Certificate::called(names.0.into_iter().map(|name| name.value)));
     let Asked { method, url } = asked?;
     Some(Test {
         line,
@@ -113,6 +118,7 @@ fn test(table: At<file::Test>, line: usize, offers: &[Offer], load: &mut Load<'_
             person,
             client: table.client.or(Client::Navigation),
             address: table.address.or(Ipv4Addr::LOCALHOST.into()),
+            certificate,
         },
         expectation: expectation?,
         upstream_headers: headers

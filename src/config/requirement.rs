@@ -42,7 +42,7 @@ fn rules(kind: &str, table: At<file::Rules>, load: &mut Load<'_>) -> Requirement
         load.findings.problem(
             at,
             format!("the `{kind}` table asks for nothing"),
-            "name groups, emails, email_domains, subjects, scopes, claims, acr, amr, max_age or cidrs, or leave the table out",
+            "name groups, emails, email_domains, subjects, scopes, claims, acr, amr, max_age, cidrs or client_certificates, or leave the table out",
         );
     }
     Requirements {
@@ -64,6 +64,10 @@ fn rules(kind: &str, table: At<file::Rules>, load: &mut Load<'_>) -> Requirement
             .cidrs
             .into_value()
             .map_or_else(Vec::new, |list| list.values().collect()),
+        client_certificates: rules
+            .client_certificates
+            .into_value()
+            .map_or_else(Vec::new, |list| list.values().collect()),
     }
 }
 
@@ -74,7 +78,7 @@ impl file::Rules {
         let lists = self.groups.is_absent() && self.emails.is_absent() && self.email_domains.is_absent();
         let names = lists && self.subjects.is_absent() && self.scopes.is_absent();
         let strength = self.acr.is_absent() && self.amr.is_absent() && self.max_age.is_absent();
-        claims && names && strength && self.cidrs.is_absent()
+        claims && names && strength && self.cidrs.is_absent() && self.client_certificates.is_absent()
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Placed {
     pub(super) at: Span,
     /// Where each URL stands.
     pub(super) urls: Vec<Span>,
+    /// Where something is said of client certificates.
+    pub(super) certificates: Vec<Span>,
 }
 
 pub(super) fn route(
@@ -49,6 +51,8 @@ pub(super) fn route(
         .into_value()
         .map(|list| list.values().collect());
     let on_forbidden = table.on_forbidden.value().copied().unwrap_or(OnForbidden::default());
+    let client_certificate = table.client_certificate.value().copied().unwrap_or_default();
+    let certificates = certificates(&table);
     let mode = mode(&here, &table.mode, load);
     let access = access(&here, table, offers, load);
     let (urls, places) = urls?;
@@ -58,6 +62,7 @@ pub(super) fn route(
         urls,
         methods,
         access: access?,
+        client_certificate,
         mode,
         on_forbidden,
     };
@@ -66,7 +71,19 @@ pub(super) fn route(
         upstream: upstream?,
         at,
         urls: places,
+        certificates,
     })
+}
+
+fn certificates(table: &file::Route) -> Vec<Span> {
+    let denied = table.deny.value().map_or(&[][..], |list| &list.0);
+    let rules = table
+        .allow
+        .value()
+        .into_iter()
+        .chain(denied.iter().map(|table| &table.value));
+    let listed = rules.filter_map(|rules| rules.client_certificates.at());
+    table.client_certificate.at().into_iter().chain(listed).collect()
 }
 
 /// What is not enforced is said aloud at every start.

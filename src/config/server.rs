@@ -15,7 +15,9 @@ use super::{
     load::Load,
     measure::Timeout,
     read::{At, Field},
+    report::Span,
     shape::Count,
+    tls,
 };
 use crate::{
     gateway::{self, settings::PerMinute},
@@ -34,6 +36,9 @@ pub(super) struct Server {
     pub(super) watch: bool,
     /// The addresses that the file names.
     pub(super) listen: Vec<At<SocketAddr>>,
+    pub(super) redirect: Vec<At<SocketAddr>>,
+    /// Where [server.tls] stands.
+    pub(super) tls_at: Option<Span>,
     pub(super) admin: Option<At<SocketAddr>>,
 }
 
@@ -42,10 +47,12 @@ const ADMIN_PORT: u16 = 4181;
 const DECISIONS: usize = 1_000;
 
 pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, load: &mut Load<'_>) -> Server {
-    let table = table.or_default();
+    let mut table = table.or_default();
     let listen = table.listen.into_value().map_or_else(Vec::new, |list| list.0);
     let addresses = listen.iter().map(|address| address.value).collect();
     let proxies = table.trusted_proxies.into_value().unwrap_or_default();
+    let tls_at = table.tls.at();
+    let (tls, redirect) = tls::settings(std::mem::take(&mut table.tls), &table.h2c, load);
     let prefix = table.auth_prefix.or(ReservedPath("/oauth2".into()));
     let limits = table.limits.or_default();
     let admin = admin.or_default();
@@ -61,6 +68,8 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
             } else {
                 addresses
             },
+            redirect: redirect.iter().map(|address| address.value).collect(),
+            tls,
             admin: Some(admin.as_ref().map_or(loopback(ADMIN_PORT), |admin| admin.value)),
             workers: table
                 .workers
@@ -82,6 +91,8 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
         },
         trusted_proxies: proxies.into_iter().map(|network| network.value).collect(),
         listen,
+        redirect,
+        tls_at,
         admin,
     }
 }
@@ -106,6 +117,7 @@ fn limits(table: &file::Limits) -> Limits {
             .target_bytes
             .value()
             .map_or(default.target_bytes, |size| size.to_usize()),
+        handshake_timeout: wait(&table.handshake_timeout, default.handshake_timeout),
         keep_alive: wait(&table.keep_alive, default.keep_alive),
         header_timeout: wait(&table.header_timeout, default.header_timeout),
         ..default

@@ -13,6 +13,7 @@ use super::{
     vocabulary::unknown_word,
 };
 use crate::{
+    certificate,
     identity::{ClaimPath, Subject},
     secret::Secret,
 };
@@ -88,6 +89,16 @@ impl FromText for LogFilter {
             }
         }
         Ok(Self(text.into()))
+    }
+}
+
+/// What a client certificate is called.
+impl FromText for certificate::Name {
+    const EXAMPLE: &'static str = "\"CN=ops-1,O=Example\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let bad = |instead| wrong(format!("is not the name of a certificate: \"{text}\""), instead);
+        Self::read(text).map_err(bad)
     }
 }
 

@@ -10,7 +10,6 @@ const RESERVED: &[&str] = &[
     "include",
     "telemetry",
     "server.proxy_protocol",
-    "server.tls",
     "log.audit_file",
     "provider.*.private_key_file",
     "provider.*.assertion_file",

@@ -224,7 +224,11 @@ impl Verdict {
             | Requirement::Amr
             | Requirement::MaxAge => Some(cut(&requirements.wanted(check.requirement), MAX_WORD)),
             // They name people, or what a claim says.
-            Requirement::Emails | Requirement::EmailDomains | Requirement::Subjects | Requirement::Claims => None,
+            Requirement::Emails
+            | Requirement::EmailDomains
+            | Requirement::Subjects
+            | Requirement::Claims
+            | Requirement::ClientCertificates => None,
         };
         Self {
             requirement: check.requirement,

@@ -11,7 +11,7 @@ use super::{
     respond,
 };
 use crate::{
-    identity::{ProviderId, Strength},
+    identity::{Peer, ProviderId, Strength},
     oauth::authorization::Account,
     policy::{Access, Initiator, LoginDemand, Lookup, Origin},
     time::Timestamp,
@@ -252,7 +252,7 @@ impl Gateway {
     /// needs none, all providers of this origin.
     fn demand_of(&self, return_to: &str, request: &Scrubbed, visit: &Visit<'_>) -> LoginDemand {
         let path = return_to.split('?').next().unwrap_or("/");
-        let nobody = Ipv4Addr::UNSPECIFIED.into();
+        let nobody = Peer::at(Ipv4Addr::UNSPECIFIED.into());
         let asked = Asked::of(request, visit.reader.client, visit.reader.initiator, nobody);
         let facts = RequestFacts {
             method: &Method::GET,

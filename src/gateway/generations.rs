@@ -15,6 +15,7 @@ use super::{
     provider_logout::Allowance, rules::Rules, streams::Streams,
 };
 use crate::{
+    identity::Peer,
     provider::Providers,
     session::Sessions,
     telemetry::Metrics,
@@ -46,8 +47,12 @@ impl Generations {
         })
     }
 
-    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+    pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         self.current.load_full().handle(request, peer).await
+    }
+
+    pub fn redirect(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {
+        self.current.load().redirect(request, peer)
     }
 
     pub async fn settle(&self) {
@@ -60,14 +65,18 @@ impl Generations {
 
     /// Puts another configuration in the place of the one that serves; says how many open exchanges it cut.
     ///
+    /// What has to change together with it is done `meanwhile`: after nothing can fail any more, and before what is open
+    /// is judged.
+    ///
     /// Sessions stay where they are kept, whatever the parts say of that.
     ///
     /// # Errors
     /// When the gateway cannot be made of its parts; then nothing has changed.
-    pub fn replace(&self, parts: Parts) -> Result<usize, StartError> {
+    pub fn replace(&self, parts: Parts, meanwhile: impl FnOnce()) -> Result<usize, StartError> {
         let _alone = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier = self.current.load_full();
         let next = Arc::new(earlier.next(parts)?);
+        meanwhile();
         // First, so that nothing falls in between: what the earlier configuration lets in from now on is judged by the
         // next one as soon as it turns out to last.
         let cut = next.streams.follow(next.rules.clone());

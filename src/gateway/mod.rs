@@ -13,6 +13,7 @@ mod old_keys;
 mod pages;
 mod provider_logout;
 mod reader;
+mod redirect;
 mod refresh;
 mod renew;
 mod respond;
@@ -34,6 +35,7 @@ pub use generations::Generations;
 pub use settings::Settings;
 
 use crate::{
+    identity::Peer,
     oauth::{authorization::Account, jwt::SigningKey},
     policy::{self, Decision, Lookup, Permit, RequestFacts, Route, Routes},
     provider::{self, Providers},
@@ -110,8 +112,8 @@ impl fmt::Debug for Gateway {
 
 impl Gateway {
     /// Answers a request; whatever happens, there is an answer, and one line in the log.
-    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let mut visit = Visit::begin(self, &request, peer);
+    pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let mut visit = Visit::begin(self, &request, &peer);
         let response = match self.walk(request, peer, &mut visit).await {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
@@ -128,7 +130,7 @@ impl Gateway {
     async fn walk(
         &self,
         request: Request<Incoming>,
-        peer: IpAddr,
+        peer: Peer,
         visit: &mut Visit<'_>,
     ) -> Result<Response<Body>, Error> {
         let now = visit.now;
@@ -140,9 +142,11 @@ impl Gateway {
         }
         let origin = self.routes.origin(target.host(), target.port()).ok_or(Error::NoRoute)?;
         visit.reader = Reader::of(&parts, &origin);
-        let (scrubbed, credential) = self.scrubber.scrub(Request::from_parts(parts, body), target, peer);
+        let (scrubbed, credential) = self
+            .scrubber
+            .scrub(Request::from_parts(parts, body), target, peer.address);
 
-        visit.address = address_of(&scrubbed, peer);
+        visit.address = address_of(&scrubbed, peer.address);
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
             let answer = self.serve(endpoint?, scrubbed, &credential, &origin, visit, now);
             return Box::pin(answer).await;
@@ -150,7 +154,8 @@ impl Gateway {
         if scrubbed.hops() > MAX_HOPS {
             return Err(Error::Loop);
         }
-        let asked = Asked::of(&scrubbed, visit.reader.client, visit.reader.initiator, visit.address);
+        let client = peer.clone().seen_at(visit.address);
+        let asked = Asked::of(&scrubbed, visit.reader.client, visit.reader.initiator, client);
         let facts = asked.facts();
         let route = self.route(&facts)?;
         visit.routed_to(route);
@@ -160,7 +165,10 @@ impl Gateway {
             Decision::Allow(permit) => {
                 visit.allowed(&permit);
                 let vouched = self.vouch(&permit, &origin, &credential, visit, now)?;
-                let arrival = Arrival { origin: &origin, peer };
+                let arrival = Arrival {
+                    origin: &origin,
+                    peer: peer.address,
+                };
                 let lifeline = self.lifeline(asked, &permit, visit);
                 let stopwatch = Stopwatch::start();
                 let answer = self

@@ -108,16 +108,22 @@ impl Gateway {
                  it. Whoever runs this site can have them asked for.",
             ),
             Denial::Rule(_) => forbidden("This place is closed to your account."),
+            Denial::NoCertificate => Notice::new(
+                StatusCode::FORBIDDEN,
+                "client_certificate",
+                "A client certificate is needed",
+            )
+            .explained("This place is open only to clients that present a certificate when they connect."),
             Denial::CrossSite => Notice::new(StatusCode::FORBIDDEN, "cross_site", "This came from another site")
                 .explained("A page of another site asked your browser to act here in your name."),
         };
         match (denial, route.on_forbidden) {
-            (Denial::Unmet(_) | Denial::Unknown(_) | Denial::Rule(_), OnForbidden::NotFound) => {
-                self.tell(not_found(), visit)
-            }
-            (Denial::Unmet(_) | Denial::Unknown(_) | Denial::Rule(_), OnForbidden::Page) | (Denial::CrossSite, _) => {
-                self.tell(notice, visit)
-            }
+            (
+                Denial::Unmet(_) | Denial::Unknown(_) | Denial::Rule(_) | Denial::NoCertificate,
+                OnForbidden::NotFound,
+            ) => self.tell(not_found(), visit),
+            (Denial::Unmet(_) | Denial::Unknown(_) | Denial::Rule(_) | Denial::NoCertificate, OnForbidden::Page)
+            | (Denial::CrossSite, _) => self.tell(notice, visit),
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     decisions::{self, Asked, Decisions, Person, Refusal},
 };
 use crate::{
-    identity::{Identity, Proof},
+    identity::{Identity, Peer, Proof},
     policy::{Authentication, Case, Permit, Route, RouteId, Routes},
     secret::{self, random_bytes},
     session::Held,
@@ -88,7 +88,7 @@ pub(super) struct Visit<'a> {
     route: Option<RouteId>,
     authentication: Option<&'static str>,
     identity: Option<Arc<Identity>>,
-    client: IpAddr,
+    peer: Peer,
     /// Where the client is, as far as trusted proxies vouch for it; until they were asked, the peer.
     pub(super) address: IpAddr,
     stopwatch: Stopwatch,
@@ -104,7 +104,7 @@ pub(super) struct Visit<'a> {
 const CLIENT_GONE: u16 = 499;
 
 impl<'a> Visit<'a> {
-    pub(super) fn begin<B>(gateway: &'a Gateway, request: &Request<B>, client: IpAddr) -> Self {
+    pub(super) fn begin<B>(gateway: &'a Gateway, request: &Request<B>, peer: &Peer) -> Self {
         Self {
             id: gateway.ids.next(),
             now: gateway.clock.now(),
@@ -121,8 +121,8 @@ impl<'a> Visit<'a> {
             route: None,
             authentication: None,
             identity: None,
-            client,
-            address: client,
+            peer: peer.clone(),
+            address: peer.address,
             stopwatch: Stopwatch::start(),
             upstream: None,
             routes: &gateway.routes,
@@ -219,6 +219,7 @@ impl<'a> Visit<'a> {
         let case = self.identity.as_deref().filter(|_| judged).map(|identity| Case {
             identity,
             address: self.address,
+            certificate: self.peer.certificate(),
             now: self.now,
         });
         let reason = self
@@ -298,7 +299,7 @@ impl Drop for Visit<'_> {
             reason: self.reason.as_deref(),
             authentication: self.authentication,
             subject: subject.as_deref(),
-            client: self.client,
+            client: self.peer.address,
             duration: self.stopwatch.elapsed(),
             upstream: self.upstream,
         };

@@ -177,11 +177,12 @@ impl fmt::Display for Denial {
             Self::Unknown(requirement) => write!(f, "allow.{requirement}: the provider keeps them elsewhere"),
             Self::Rule(index) => write!(f, "deny[{index}]"),
             Self::CrossSite => f.write_str("cross_site"),
+            Self::NoCertificate => f.write_str("client_certificate"),
         }
     }
 }
 
-/// Why somebody who is known may not pass.
+/// Why somebody may not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// A requirement of `allow` is not met.
@@ -192,4 +193,6 @@ pub enum Denial {
     Rule(usize),
     /// A page of another site tried to act with the person's cookie.
     CrossSite,
+    /// The route asks for a client certificate, and there was none.
+    NoCertificate,
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Case, ClaimRule, Host, Lookup, Path, RequestFacts, Requirement, Requirements, Route, RouteUrl, Routes, Wanted,
 };
-use crate::identity::auth_time;
+use crate::{certificate::Name, identity::auth_time};
 
 /// A URL of a route, and what it has to do with a request.
 #[derive(Debug)]
@@ -177,6 +177,10 @@ impl Requirements {
             Requirement::Scopes => self.scopes.iter().collect::<Vec<_>>().join(" and "),
             Requirement::Claims => String::new(),
             Requirement::Cidrs => listed(&self.cidrs),
+            Requirement::ClientCertificates => {
+                let names: Vec<&str> = self.client_certificates.iter().map(Name::as_str).collect();
+                names.join(" or ")
+            }
             Requirement::Acr => self.strength.acr.join(" or "),
             Requirement::Amr => self.strength.amr.join(" or "),
             Requirement::MaxAge => self
@@ -224,6 +228,10 @@ fn found(requirement: Requirement, case: Case<'_>) -> String {
         Requirement::Scopes => identity.scopes.to_string(),
         Requirement::Claims => String::new(),
         Requirement::Cidrs => case.address.to_string(),
+        Requirement::ClientCertificates => match case.certificate {
+            Some(certificate) => certificate.names().collect::<Vec<_>>().join(", "),
+            None => "no certificate".into(),
+        },
         Requirement::Acr => text(identity.claims.text("acr")),
         Requirement::Amr => identity.claims.member("amr").map_or_else(nothing, Value::to_string),
         Requirement::MaxAge => match auth_time(&identity.claims) {

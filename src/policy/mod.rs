@@ -13,11 +13,12 @@ pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Per
 pub use explain::{Candidate, Check, Finding, Standing};
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
 pub use route::{
-    Access, Admission, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl,
-    Routes, Scheme, Tie,
+    Access, Admission, ClientCertificate, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Route,
+    RouteId, RouteUrl, Routes, Scheme, Tie,
 };
 
 use crate::{
+    certificate::Certificate,
     identity::{Identity, Proof, TokenError},
     time::Timestamp,
 };
@@ -35,6 +36,8 @@ pub struct RequestFacts<'a> {
     pub client: Client,
     pub initiator: Initiator,
     pub address: IpAddr,
+    /// What the client proved to be in the handshake of TLS.
+    pub certificate: Option<&'a Certificate>,
 }
 
 /// Who waits for the answer, as far as it can be told.
@@ -87,6 +90,9 @@ fn in_the_shadow(
 }
 
 fn judge(route: &Route, request: &RequestFacts<'_>, authentication: Authentication, now: Timestamp) -> Decision {
+    if route.client_certificate == ClientCertificate::Require && request.certificate.is_none() {
+        return Decision::Deny(Denial::NoCertificate);
+    }
     let Access::Protected(admission) = &route.access else {
         return Decision::Allow(Permit::for_anybody(route.id));
     };
@@ -107,6 +113,7 @@ fn judge(route: &Route, request: &RequestFacts<'_>, authentication: Authenticati
     let case = Case {
         identity: &identity,
         address: request.address,
+        certificate: request.certificate,
         now,
     };
     if let Some(index) = admission.deny.iter().position(|rule| rule.all_apply(case)) {

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::{
+    certificate::{Certificate, Name},
     identity::{ClaimPath, Identity, Scopes, Strength},
     time::Timestamp,
 };
@@ -24,6 +25,8 @@ pub struct Requirements {
     pub strength: Strength,
     /// Where the request comes from.
     pub cidrs: Vec<IpNet>,
+    /// What the client proved to be in the handshake of TLS.
+    pub client_certificates: Vec<Name>,
 }
 
 /// A claim must have, or contain, one of these values.
@@ -47,6 +50,7 @@ pub enum Wanted {
 pub struct Case<'a> {
     pub identity: &'a Identity,
     pub address: IpAddr,
+    pub certificate: Option<&'a Certificate>,
     pub now: Timestamp,
 }
 
@@ -60,13 +64,14 @@ pub enum Requirement {
     Scopes,
     Claims,
     Cidrs,
+    ClientCertificates,
     Acr,
     Amr,
     MaxAge,
 }
 
 impl Requirement {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Groups,
         Self::Emails,
         Self::EmailDomains,
@@ -74,6 +79,7 @@ impl Requirement {
         Self::Scopes,
         Self::Claims,
         Self::Cidrs,
+        Self::ClientCertificates,
         Self::Acr,
         Self::Amr,
         Self::MaxAge,
@@ -83,7 +89,13 @@ impl Requirement {
     fn is_obtainable(self) -> bool {
         match self {
             Self::Scopes | Self::Acr | Self::Amr | Self::MaxAge => true,
-            Self::Groups | Self::Emails | Self::EmailDomains | Self::Subjects | Self::Claims | Self::Cidrs => false,
+            Self::Groups
+            | Self::Emails
+            | Self::EmailDomains
+            | Self::Subjects
+            | Self::Claims
+            | Self::Cidrs
+            | Self::ClientCertificates => false,
         }
     }
 }
@@ -98,6 +110,7 @@ impl fmt::Display for Requirement {
             Self::Scopes => "scopes",
             Self::Claims => "claims",
             Self::Cidrs => "cidrs",
+            Self::ClientCertificates => "client_certificates",
             Self::Acr => "acr",
             Self::Amr => "amr",
             Self::MaxAge => "max_age",
@@ -138,6 +151,7 @@ impl Requirements {
             | Requirement::Subjects
             | Requirement::Scopes
             | Requirement::Cidrs
+            | Requirement::ClientCertificates
             | Requirement::Acr
             | Requirement::Amr
             | Requirement::MaxAge => false,
@@ -165,6 +179,7 @@ impl Requirements {
             Requirement::Scopes => !self.scopes.is_empty(),
             Requirement::Claims => !self.claims.is_empty(),
             Requirement::Cidrs => !self.cidrs.is_empty(),
+            Requirement::ClientCertificates => !self.client_certificates.is_empty(),
             Requirement::Acr => !self.strength.acr.is_empty(),
             Requirement::Amr => !self.strength.amr.is_empty(),
             Requirement::MaxAge => self.strength.max_age.is_some(),
@@ -181,6 +196,7 @@ impl Requirements {
             Requirement::Scopes => self.scopes_held(identity),
             Requirement::Claims => self.claims.iter().all(|rule| rule.is_met(identity)),
             Requirement::Cidrs => self.cidrs.iter().any(|network| network.contains(&case.address)),
+            Requirement::ClientCertificates => self.certificate_listed(case.certificate),
             Requirement::Acr => self.strength.acr_met(&identity.claims),
             Requirement::Amr => self.strength.amr_met(&identity.claims),
             Requirement::MaxAge => self.strength.age_met(&identity.claims, case.now),
@@ -203,6 +219,13 @@ impl Requirements {
         self.email_domains
             .iter()
             .any(|listed| listed.eq_ignore_ascii_case(domain))
+    }
+
+    /// No certificate is none of them.
+    fn certificate_listed(&self, certificate: Option<&Certificate>) -> bool {
+        let is_listed =
+            |certificate: &Certificate| self.client_certificates.iter().any(|name| certificate.is_called(name));
+        certificate.is_some_and(is_listed)
     }
 
     fn subject_listed(&self, identity: &Identity) -> bool {

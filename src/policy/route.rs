@@ -30,8 +30,17 @@ pub struct Route {
     /// Absent: any method.
     pub methods: Option<Vec<Method>>,
     pub access: Access,
+    pub client_certificate: ClientCertificate,
     pub mode: Mode,
     pub on_forbidden: OnForbidden,
+}
+
+/// Whether a client has to present a certificate, whatever else it brings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificate {
+    #[default]
+    Optional,
+    Require,
 }
 
 /// Whether what is decided counts.
@@ -305,6 +314,21 @@ impl Routes {
             host: host.into(),
             ..(*site.origin).clone()
         }))
+    }
+
+    /// The https origin of a host, when any route lives there; of several, the one without a port.
+    pub fn secure_origin(&self, host: &str) -> Option<Origin> {
+        let wildcard = || {
+            let (label, domain) = host.split_once('.')?;
+            self.wildcard_hosts.get(domain).filter(|_| !label.is_empty())
+        };
+        let sites = self.exact_hosts.get(host).or_else(wildcard)?;
+        let secure = sites.iter().map(|site| &site.origin).filter(|origin| origin.is_https());
+        let origin = secure.min_by_key(|origin| origin.port)?;
+        Some(Origin {
+            host: host.into(),
+            ..(**origin).clone()
+        })
     }
 
     pub fn find(&self, request: &RequestFacts<'_>) -> Lookup<'_> {

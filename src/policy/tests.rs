@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::certificate::Name;
 use crate::identity::{Claims, Identity, Issuer, ProviderId, Scopes, Strength, Subject};
 
 const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
@@ -44,6 +45,7 @@ fn route(access: Access) -> Route {
         urls: Vec::new(),
         methods: None,
         access,
+        client_certificate: ClientCertificate::Optional,
         mode: Mode::Enforce,
         on_forbidden: OnForbidden::Page,
     }
@@ -59,6 +61,7 @@ fn request(method: &Method, client: Client, initiator: Initiator) -> RequestFact
         client,
         initiator,
         address: Ipv4Addr::LOCALHOST.into(),
+        certificate: None,
     }
 }
 
@@ -87,6 +90,7 @@ fn case(identity: &Identity) -> Case<'_> {
     Case {
         identity,
         address: Ipv4Addr::LOCALHOST.into(),
+        certificate: None,
         now: NOW,
     }
 }
@@ -121,6 +125,50 @@ fn in_words(verdicts: &[(&str, &str)]) -> String {
         .map(|(name, verdict)| format!("{name}: {verdict}"))
         .collect();
     each.join(", ")
+}
+
+/// Routes that look at certificates, and what becomes of a script and of a browser with and without one.
+fn certificates(table: &mut String, authentications: impl IntoIterator<Item = (&'static str, Authentication)> + Clone) {
+    let name = |text: &str| Name::read(text).unwrap();
+    let listing = |names: &[&str]| Requirements {
+        client_certificates: names.iter().map(|text| name(text)).collect(),
+        ..Requirements::default()
+    };
+    let denying = |names: &[&str]| {
+        Access::Protected(Admission {
+            deny: vec![listing(names)],
+            ..admission()
+        })
+    };
+    let require = |access| Route {
+        client_certificate: ClientCertificate::Require,
+        ..route(access)
+    };
+    let routes = [
+        ("certificate needed", require(Access::Protected(admission()))),
+        ("certificate needed, public", require(Access::Public)),
+        ("certificate listed", route(allow(listing(&["CN=other", "CN=ops-1"])))),
+        (
+            "certificate listed by another name",
+            route(allow(listing(&["dns:ops.example.com"]))),
+        ),
+        ("certificate not listed", route(allow(listing(&["CN=ops-10"])))),
+        ("certificate denied", route(denying(&["CN=ops-1"]))),
+        ("another certificate denied", route(denying(&["CN=ops-2"]))),
+    ];
+    let ours = Certificate::called([name("CN=ops-1"), name("dns:ops.example.com")]);
+    for (kind, route) in &routes {
+        for (who, authentication) in authentications.clone() {
+            let verdicts = [("with", Some(&ours)), ("without", None)].map(|(presented, certificate)| {
+                let request = RequestFacts {
+                    certificate,
+                    ..request(&Method::GET, Client::Navigation, Initiator::OwnSite)
+                };
+                (presented, word(&decide(route, &request, authentication.clone(), NOW)))
+            });
+            writeln!(table, "{kind} | {who} | {}", in_words(&verdicts)).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -310,6 +358,7 @@ fn the_golden_table() {
             writeln!(table, "{order} | {who} | {}", in_words(&verdicts)).unwrap();
         }
     }
+    certificates(&mut table, authentications());
     assert!(table == include_str!("golden.txt"), "the table is now:\n{table}");
 }
 
@@ -505,6 +554,7 @@ mod lookup {
             urls: vec![url(host, path)],
             methods: (!methods.is_empty()).then(|| methods.to_vec()),
             access: Access::Public,
+            client_certificate: ClientCertificate::Optional,
             mode: Mode::Enforce,
             on_forbidden: OnForbidden::Page,
         };

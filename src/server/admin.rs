@@ -12,7 +12,7 @@ use hyper::{body::Incoming, service::service_fn};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Handle, Limits, Spoken, connection, listen::Door};
+use super::{Handle, Limits, connection, listen::Door, visitor::Visitor};
 use crate::{telemetry::Metrics, upstream::body::Body};
 
 /// Open connections at once; an operator's programs are few.
@@ -43,7 +43,7 @@ pub(super) async fn serve<H: Handle>(
             async move { Ok::<_, Infallible>(office.reply(request, peer).await) }
         });
         tokio::spawn(async move {
-            connection::serve(guest, (), &Limits::default(), Spoken::Http1, over, service).await;
+            connection::serve(Visitor::plain(guest), (), &Limits::default(), over, service).await;
         });
     }
     Ok(())

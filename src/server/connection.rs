@@ -4,7 +4,6 @@ use std::{
     any::Any,
     convert::Infallible,
     error::Error,
-    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
@@ -22,49 +21,28 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Handle, Limits, http2,
-    listen::Guest,
-    patience,
-    protocol::{Protocol, Spoken},
-};
-use crate::{telemetry::Metrics, upstream::body::Body};
+use super::{Handle, Limits, http2, patience, protocol::Protocol, visitor::Visitor, workers::Entrance};
+use crate::{identity::Peer, telemetry::Metrics, upstream::body::Body};
 
 /// The least that hyper can work with; also what it may hold back of a body that nobody reads.
 const BUFFER: usize = 64 * 1_024;
 /// How long a client may go on after the last answer before it is cut off.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Serves a guest until the connection ends; `closing` lets it finish what is under way.
+/// Serves a visitor until the connection ends; `closing` lets it finish what is under way.
 ///
 /// `carried` lives as long as the socket, which may outlive this after an upgrade.
-pub(super) async fn serve<S, T>(
-    guest: Guest,
-    carried: T,
-    limits: &Limits,
-    spoken: Spoken,
-    closing: CancellationToken,
-    service: S,
-) where
+pub(super) async fn serve<S, T>(visitor: Visitor, carried: T, limits: &Limits, closing: CancellationToken, service: S)
+where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send,
     S::Future: Send + 'static,
     T: Send + Unpin + 'static,
 {
-    let peer = guest.peer;
-    let protocol = match spoken {
-        Spoken::Http1 => Some(Ok(Protocol::Http1)),
-        Spoken::Either => {
-            let heard = Protocol::of(&guest.stream, limits);
-            closing.run_until_cancelled(heard).await
-        }
-    };
-    let outcome = match protocol {
-        // It closes, and nothing is under way.
-        None => return,
-        Some(Err(error)) => Err(error.into()),
-        Some(Ok(Protocol::Http1)) => serve_http1(guest, carried, limits, closing, service).await,
+    let peer = visitor.address;
+    let outcome = match visitor.protocol {
+        Protocol::Http1 => serve_http1(visitor, carried, limits, closing, service).await,
         // In a box, for most connections speak the other one and are spared the room.
-        Some(Ok(Protocol::Http2)) => Box::pin(http2::serve(guest, carried, limits, closing, service)).await,
+        Protocol::Http2 => Box::pin(http2::serve(visitor, carried, limits, closing, service)).await,
     };
     if let Err(error) = outcome {
         tracing::debug!(%peer, %error, "a connection broke");
@@ -72,7 +50,7 @@ pub(super) async fn serve<S, T>(
 }
 
 async fn serve_http1<S, T>(
-    guest: Guest,
+    visitor: Visitor,
     carried: T,
     limits: &Limits,
     closing: CancellationToken,
@@ -82,8 +60,8 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     T: Send + Unpin + 'static,
 {
-    let carried = (guest.permit, carried);
-    let (socket, patience) = patience::pair(guest.stream, carried, limits);
+    let carried = (visitor.permit, carried);
+    let (socket, patience) = patience::pair(visitor.line, carried, limits);
     let mut connection = http1::Builder::new()
         .timer(patience)
         .header_read_timeout(limits.keep_alive)
@@ -126,7 +104,8 @@ pub(super) struct Reception<H> {
     pub(super) handler: Arc<H>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) target_bytes: usize,
-    pub(super) peer: IpAddr,
+    pub(super) peer: Peer,
+    pub(super) entrance: Entrance,
 }
 
 impl<H> Clone for Reception<H> {
@@ -134,6 +113,7 @@ impl<H> Clone for Reception<H> {
         Self {
             handler: self.handler.clone(),
             metrics: self.metrics.clone(),
+            peer: self.peer.clone(),
             ..*self
         }
     }
@@ -145,7 +125,10 @@ impl<H: Handle> Reception<H> {
         if length(request.uri()) > self.target_bytes {
             return Ok(plain(StatusCode::URI_TOO_LONG, "The address is too long.\n"));
         }
-        let answer = caught(pin!(self.handler.handle(request, self.peer))).await;
+        let answer = match self.entrance {
+            Entrance::Main => caught(pin!(self.handler.handle(request, self.peer))).await,
+            Entrance::Redirect => caught(pin!(async { self.handler.redirect(&request, &self.peer) })).await,
+        };
         // The hook for panics has logged it, with its place.
         Ok(answer.unwrap_or_else(|_| {
             self.metrics.panic();

@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Limits,
     connection::{Broken, plain},
-    listen::Guest,
     patience, stream,
+    visitor::Visitor,
 };
 use crate::{time::Alarm, upstream::body::Body};
 
@@ -66,9 +66,9 @@ fn limited(limits: &Limits, streams: stream::Spawner) -> Builder<stream::Spawner
     builder
 }
 
-/// Serves a guest until the connection ends, or has been without a request for too long.
+/// Serves a visitor until the connection ends, or has been without a request for too long.
 pub(super) async fn serve<S, T>(
-    guest: Guest,
+    visitor: Visitor,
     carried: T,
     limits: &Limits,
     closing: CancellationToken,
@@ -80,7 +80,7 @@ where
     T: Send + Unpin + 'static,
 {
     let traffic = Arc::<Traffic>::default();
-    let (socket, _) = patience::pair(guest.stream, (guest.permit, carried), limits);
+    let (socket, _) = patience::pair(visitor.line, (visitor.permit, carried), limits);
     let most_fields = limits.header_count;
     let answer = service_fn(|request: Request<Incoming>| {
         let under_way = UnderWay::begin(&traffic);

@@ -7,6 +7,8 @@ mod listen;
 mod patience;
 mod protocol;
 mod stream;
+pub mod tls;
+mod visitor;
 mod workers;
 
 use std::{
@@ -24,14 +26,18 @@ use tokio_util::sync::CancellationToken;
 
 pub use protocol::Spoken;
 
-use crate::{gateway::Generations, telemetry::Metrics, upstream::body::Body};
+use crate::{gateway::Generations, identity::Peer, telemetry::Metrics, upstream::body::Body};
 use admin::Office;
-use workers::{Shared, Stop};
+use tls::Front;
+use workers::{Entrance, Shared, Stop};
 
 /// What answers requests: the gateway, and stand-ins for it.
 pub trait Handle: Send + Sync + 'static {
-    /// Answers a request that came from this address.
-    fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send;
+    /// Answers a request that came from this peer.
+    fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Sends a request that came in clear text to where it can be made safely.
+    fn redirect(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body>;
 
     /// Waits for what must not be cut off though nobody waits for it.
     fn settle(&self) -> impl Future<Output = ()> + Send {
@@ -43,8 +49,12 @@ pub trait Handle: Send + Sync + 'static {
 }
 
 impl Handle for Generations {
-    fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Response<Body>> + Send {
+    fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send {
         self.handle(request, peer)
+    }
+
+    fn redirect(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {
+        self.redirect(request, peer)
     }
 
     fn settle(&self) -> impl Future<Output = ()> + Send {
@@ -61,7 +71,7 @@ impl Handle for Generations {
 pub struct Server<H> {
     shared: Arc<Shared<H>>,
     /// Of each worker.
-    listeners: Vec<Vec<StdListener>>,
+    listeners: Vec<Vec<(Entrance, StdListener)>>,
     admin: Option<StdListener>,
     addresses: Addresses,
 }
@@ -70,6 +80,7 @@ pub struct Server<H> {
 #[derive(Clone, Debug, Default)]
 struct Addresses {
     listen: Vec<SocketAddr>,
+    redirect: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
 }
 
@@ -82,11 +93,16 @@ pub struct BindError {
 }
 
 impl<H: Handle> Server<H> {
-    /// Takes every address of the settings.
+    /// Takes every address of the settings; with a front, what is at `listen` speaks TLS.
     ///
     /// # Errors
     /// The first address that cannot be taken.
-    pub fn bind(settings: Settings, handler: Arc<H>, metrics: Arc<Metrics>) -> Result<Self, BindError> {
+    pub fn bind(
+        settings: Settings,
+        front: Option<Arc<Front>>,
+        handler: Arc<H>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, BindError> {
         let workers = settings.workers.max(1);
         let mut server = Self {
             listeners: (0..workers).map(|_| Vec::new()).collect(),
@@ -95,6 +111,7 @@ impl<H: Handle> Server<H> {
             shared: Arc::new(Shared {
                 handler,
                 metrics,
+                front,
                 limits: settings.limits,
                 spoken: settings.spoken,
                 drain_delay: settings.drain_delay,
@@ -103,26 +120,37 @@ impl<H: Handle> Server<H> {
                 stop: Stop::default(),
             }),
         };
-        for &address in &settings.listen {
-            let listen = || listen::bind(address, &settings.listen, workers);
-            server.take(listen()).map_err(|error| BindError { address, error })?;
+        let all = [&*settings.listen, &*settings.redirect].concat();
+        for (entrance, addresses) in [
+            (Entrance::Main, &settings.listen),
+            (Entrance::Redirect, &settings.redirect),
+        ] {
+            for &address in addresses {
+                let listeners = listen::bind(address, &all, workers);
+                server
+                    .take(entrance, listeners)
+                    .map_err(|error| BindError { address, error })?;
+            }
         }
         if let Some(address) = settings.admin {
-            let listen = || listen::bind(address, &settings.listen, 1);
             server
-                .take_admin(listen())
+                .take_admin(listen::bind(address, &all, 1))
                 .map_err(|error| BindError { address, error })?;
         }
         Ok(server)
     }
 
-    fn take(&mut self, listeners: io::Result<Vec<StdListener>>) -> io::Result<()> {
+    fn take(&mut self, entrance: Entrance, listeners: io::Result<Vec<StdListener>>) -> io::Result<()> {
         let listeners = listeners?;
         if let Some(listener) = listeners.first() {
-            self.addresses.listen.push(listener.local_addr()?);
+            let addresses = match entrance {
+                Entrance::Main => &mut self.addresses.listen,
+                Entrance::Redirect => &mut self.addresses.redirect,
+            };
+            addresses.push(listener.local_addr()?);
         }
         for (worker, listener) in self.listeners.iter_mut().zip(listeners) {
-            worker.push(listener);
+            worker.push((entrance, listener));
         }
         Ok(())
     }
@@ -178,6 +206,11 @@ impl Running {
         &self.addresses.listen
     }
 
+    /// Where it only sends clients to https, in the order of the settings.
+    pub fn redirect_addresses(&self) -> &[SocketAddr] {
+        &self.addresses.redirect
+    }
+
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.addresses.admin
     }
@@ -213,11 +246,15 @@ impl Drop for Running {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: Vec<SocketAddr>,
+    /// Where clients are sent to https, and nothing else is done.
+    pub redirect: Vec<SocketAddr>,
+    /// Absent: clear text at `listen`.
+    pub tls: Option<tls::Settings>,
     /// Absent: no admin listener.
     pub admin: Option<SocketAddr>,
     /// Threads that serve, each with its own listener; at least 1.
     pub workers: usize,
-    /// At `listen`; the admin listener speaks HTTP/1 alone.
+    /// At `listen`, in clear text; with TLS the handshake tells, and the admin listener speaks HTTP/1 alone.
     pub spoken: Spoken,
     pub limits: Limits,
     /// How long new connections are still taken after SIGTERM, while `/readyz` already says no.
@@ -237,6 +274,8 @@ pub struct Limits {
     pub header_count: usize,
     /// The longest request target, in bytes.
     pub target_bytes: usize,
+    /// From connecting to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
     /// From connecting, or from the end of the last response, to the first byte of a request.
     pub keep_alive: Duration,
     /// From the first byte of a request's head to its last.
@@ -252,6 +291,7 @@ impl Default for Limits {
             header_bytes: 32 * 1024,
             header_count: 100,
             target_bytes: 8 * 1024,
+            handshake_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             header_timeout: Duration::from_secs(15),
             stall: Duration::from_secs(30),

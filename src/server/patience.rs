@@ -19,18 +19,15 @@ use std::{
 };
 
 use hyper::rt::{Sleep, Timer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Limits;
-use crate::{time::Alarm, upstream::wire::Wire};
+use super::{Limits, tls::Line};
+use crate::time::Alarm;
 
 /// A client's socket; what it carries is let go when it closes, upgraded or not.
 #[derive(Debug)]
 pub(super) struct Socket<T> {
-    stream: Wire,
+    line: Line,
     spoke: Arc<AtomicBool>,
     stall: Duration,
     /// Runs while the client takes nothing.
@@ -48,10 +45,10 @@ pub(super) struct Patience {
 }
 
 /// The socket, and the timer that watches it.
-pub(super) fn pair<T>(stream: TcpStream, carried: T, limits: &Limits) -> (Socket<T>, Patience) {
+pub(super) fn pair<T>(line: Line, carried: T, limits: &Limits) -> (Socket<T>, Patience) {
     let spoke = Arc::<AtomicBool>::default();
     let socket = Socket {
-        stream: stream.into(),
+        line,
         spoke: spoke.clone(),
         stall: limits.stall,
         stalled: None,
@@ -67,7 +64,7 @@ pub(super) fn pair<T>(stream: TcpStream, carried: T, limits: &Limits) -> (Socket
 
 impl<T> Socket<T> {
     /// What a write came to; one that waits for too long breaks.
-    fn in_time(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn in_time<W>(&mut self, written: Poll<io::Result<W>>, cx: &mut Context<'_>) -> Poll<io::Result<W>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -125,7 +122,7 @@ impl Future for Wait {
 impl<T: Unpin> AsyncRead for Socket<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        ready!(Pin::new(&mut self.line).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
             self.spoke.store(true, Ordering::Relaxed);
         }
@@ -135,16 +132,24 @@ impl<T: Unpin> AsyncRead for Socket<T> {
 
 impl<T: Unpin> AsyncWrite for Socket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.line).poll_write(cx, bytes);
         self.in_time(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.line).poll_flush(cx);
+        match self.line.keeps_back() {
+            true => self.in_time(flushed, cx),
+            false => flushed,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.line).poll_shutdown(cx);
+        match self.line.keeps_back() {
+            true => self.in_time(shut, cx),
+            false => shut,
+        }
     }
 
     fn poll_write_vectored(
@@ -152,11 +157,11 @@ impl<T: Unpin> AsyncWrite for Socket<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let written = Pin::new(&mut self.line).poll_write_vectored(cx, slices);
         self.in_time(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.line.is_write_vectored()
     }
 }

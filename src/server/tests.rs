@@ -12,6 +12,7 @@ use tokio::{
 use super::*;
 
 mod http2;
+mod tls;
 
 /// Answers by path.
 #[derive(Default)]
@@ -27,7 +28,11 @@ impl Handle for Stub {
         Response::new(format!("administered {}", request.uri().path()).into())
     }
 
-    async fn handle(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+    fn redirect(&self, request: &Request<Incoming>, _: &Peer) -> Response<Body> {
+        Response::new(format!("redirected {}", request.uri().path()).into())
+    }
+
+    async fn handle(&self, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
         match request.uri().path() {
             "/panic" => panic!("a bug"),
             "/slow" => {
@@ -46,7 +51,7 @@ impl Handle for Stub {
                 switching.header("connection", "upgrade").body(Body::empty()).unwrap()
             }
             "/long" => Response::new(Bytes::from(vec![b'x'; 64 << 20]).into()),
-            path => Response::new(Bytes::from(format!("{peer} {path}")).into()),
+            path => Response::new(Bytes::from(format!("{} {path}", peer.address)).into()),
         }
     }
 }
@@ -64,6 +69,8 @@ fn loopback() -> SocketAddr {
 fn settings() -> Settings {
     Settings {
         listen: vec![loopback()],
+        redirect: Vec::new(),
+        tls: None,
         admin: Some(loopback()),
         workers: 2,
         spoken: Spoken::Either,
@@ -83,7 +90,7 @@ fn settings() -> Settings {
 
 fn open(settings: Settings) -> House {
     let (stub, metrics) = (Arc::<Stub>::default(), Arc::<Metrics>::default());
-    let server = Server::bind(settings, stub.clone(), metrics.clone()).unwrap();
+    let server = Server::bind(settings, None, stub.clone(), metrics.clone()).unwrap();
     House {
         stub,
         metrics,
@@ -390,6 +397,7 @@ fn an_address_is_taken_once() {
     let listen = vec![taken];
     let second = Server::bind(
         Settings { listen, ..settings() },
+        None,
         house.stub.clone(),
         house.metrics.clone(),
     );

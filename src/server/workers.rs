@@ -20,7 +20,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Handle, Limits, Spoken,
     connection::{self, Reception},
-    listen::Door,
+    listen::{Door, Guest},
+    tls::Front,
+    visitor::Visitor,
 };
 use crate::telemetry::Metrics;
 
@@ -29,6 +31,8 @@ use crate::telemetry::Metrics;
 pub(super) struct Shared<H> {
     pub(super) handler: Arc<H>,
     pub(super) metrics: Arc<Metrics>,
+    /// Absent: clear text.
+    pub(super) front: Option<Arc<Front>>,
     pub(super) limits: Limits,
     pub(super) spoken: Spoken,
     pub(super) drain_delay: Duration,
@@ -36,6 +40,14 @@ pub(super) struct Shared<H> {
     /// One for each connection that may be open, over all workers.
     pub(super) permits: Arc<Semaphore>,
     pub(super) stop: Stop,
+}
+
+/// What a listening socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entrance {
+    Main,
+    /// In clear text, to be told where to go instead.
+    Redirect,
 }
 
 /// How the threads are told to end.
@@ -53,7 +65,7 @@ pub(super) struct Stop {
 /// When there is no thread or runtime to be had.
 pub(super) fn start<H: Handle>(
     shared: &Arc<Shared<H>>,
-    listeners: Vec<Vec<StdListener>>,
+    listeners: Vec<Vec<(Entrance, StdListener)>>,
     over: &CancellationToken,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     // Cancels when the last worker, or the last attempt to start one, drops its share.
@@ -95,11 +107,12 @@ fn run(runtime: &Runtime, abort: &CancellationToken, work: impl Future<Output = 
 ///
 /// What is waited for is sockets, upgraded ones too, and what the handler cannot leave. Other tasks that nobody waits for
 /// any more end with the runtime.
-async fn work<H: Handle>(listeners: Vec<StdListener>, shared: Arc<Shared<H>>) -> io::Result<()> {
+async fn work<H: Handle>(listeners: Vec<(Entrance, StdListener)>, shared: Arc<Shared<H>>) -> io::Result<()> {
     let (closing, open) = (CancellationToken::new(), TaskTracker::new());
-    for listener in listeners {
+    for (entrance, listener) in listeners {
         let door = Door::open(listener, shared.permits.clone(), closing.clone())?;
-        tokio::spawn(receive(door, shared.clone(), closing.clone(), open.clone()));
+        let shared = shared.clone();
+        tokio::spawn(receive(door, entrance, shared, closing.clone(), open.clone()));
     }
     shared.stop.drain.cancelled().await;
     // Whoever balances the load takes a moment to notice that we are leaving, and still sends clients.
@@ -119,19 +132,47 @@ async fn work<H: Handle>(listeners: Vec<StdListener>, shared: Arc<Shared<H>>) ->
     Ok(())
 }
 
-async fn receive<H: Handle>(mut door: Door, shared: Arc<Shared<H>>, closing: CancellationToken, open: TaskTracker) {
+async fn receive<H: Handle>(
+    mut door: Door,
+    entrance: Entrance,
+    shared: Arc<Shared<H>>,
+    closing: CancellationToken,
+    open: TaskTracker,
+) {
     while let Some(guest) = door.next().await {
-        let reception = Reception {
-            handler: shared.handler.clone(),
-            metrics: shared.metrics.clone(),
-            target_bytes: shared.limits.target_bytes,
-            peer: guest.peer.ip().to_canonical(),
-        };
-        let service = service_fn(move |request| reception.clone().answer(request));
         let carried = (shared.metrics.connection(), open.token());
         let (shared, closing) = (shared.clone(), closing.clone());
         tokio::spawn(async move {
-            connection::serve(guest, carried, &shared.limits, shared.spoken, closing, service).await;
+            let greeting = shared.greet(entrance, guest);
+            // When it closes, nothing is under way yet.
+            let Some(Some(visitor)) = closing.run_until_cancelled(greeting).await else {
+                return;
+            };
+            let reception = Reception {
+                handler: shared.handler.clone(),
+                metrics: shared.metrics.clone(),
+                target_bytes: shared.limits.target_bytes,
+                peer: visitor.peer.clone(),
+                entrance,
+            };
+            let service = service_fn(move |request| reception.clone().answer(request));
+            connection::serve(visitor, carried, &shared.limits, closing, service).await;
         });
+    }
+}
+
+impl<H> Shared<H> {
+    /// Begins a connection; none where the client did not get as far as a request.
+    async fn greet(&self, entrance: Entrance, guest: Guest) -> Option<Visitor> {
+        let (peer, limits) = (guest.peer, &self.limits);
+        let begun = match (entrance, &self.front) {
+            (Entrance::Redirect, _) => Ok(Visitor::plain(guest)),
+            // In a box, for what a handshake needs is not needed after it.
+            (Entrance::Main, Some(front)) => Box::pin(Visitor::behind(front, guest, limits)).await,
+            (Entrance::Main, None) => Visitor::in_clear(guest, self.spoken, limits).await,
+        };
+        begun
+            .inspect_err(|error| tracing::debug!(%peer, %error, "a connection broke"))
+            .ok()
     }
 }

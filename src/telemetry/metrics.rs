@@ -1,6 +1,7 @@
 //! Counters and histograms in the OpenMetrics text format.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -32,6 +33,7 @@ pub struct Metrics {
     generation: Gauge,
     loaded_at: Gauge,
     insecure: Gauge,
+    certificates: Family<CertificateLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +63,11 @@ struct LimitLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReloadLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    name: String,
 }
 
 /// How a reload of the configuration ends.
@@ -98,6 +105,7 @@ impl Default for Metrics {
             generation: Gauge::default(),
             loaded_at: Gauge::default(),
             insecure: Gauge::default(),
+            certificates: Family::default(),
         };
         metrics.register();
         metrics.register_configuration();
@@ -153,6 +161,8 @@ impl Metrics {
         registry.register("config_loaded_timestamp_seconds", help, self.loaded_at.clone());
         let help = "Settings called insecure_… that are in force";
         registry.register("insecure_settings", help, self.insecure.clone());
+        let help = "When a certificate of the gateway ends, in seconds since 1970; by the first host that it is for";
+        registry.register("certificate_expiry_timestamp_seconds", help, self.certificates.clone());
     }
 
     /// Notes that a configuration serves from now on, and how many checks it weakens; `now` in seconds since 1970.
@@ -160,6 +170,22 @@ impl Metrics {
         self.generation.inc();
         self.loaded_at.set(now);
         self.insecure.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
+    }
+
+    /// Notes which certificates are in place, and when they end; of several with one name, the one that ends first.
+    pub fn certificates<'a>(&self, ends: impl Iterator<Item = (&'a str, i64)>) {
+        let mut first: BTreeMap<&str, i64> = BTreeMap::new();
+        for (name, end) in ends {
+            first
+                .entry(name)
+                .and_modify(|first| *first = end.min(*first))
+                .or_insert(end);
+        }
+        self.certificates.clear();
+        for (name, end) in first {
+            let name = name.to_owned();
+            self.certificates.get_or_create(&CertificateLabels { name }).set(end);
+        }
     }
 
     /// Counts a reload.
@@ -270,6 +296,8 @@ mod tests {
         routes.request(&answered(Some((1, "public")), "allow", 204));
         routes.request(&answered(None, "not_found", 404));
         routes.request(&answered(Some((0, "wiki")), "something new", 999));
+        metrics.certificates([("gone", 1)].into_iter());
+        metrics.certificates([("a", 3), ("a", 2)].into_iter());
         metrics.reload(Reload::Refused);
         metrics.provider_call("corp", "introspection", "ok");
         metrics.token_cache("corp", "jwt", "hit").inc();
@@ -291,6 +319,7 @@ mod tests {
             "vestibule_config_reloads_total{outcome=\"done\"} 0\n",
             "vestibule_config_reloads_total{outcome=\"refused\"} 1\n",
             "vestibule_config_generation 1\n",
+            "vestibule_certificate_expiry_timestamp_seconds{name=\"a\"} 2\n",
             "vestibule_config_loaded_timestamp_seconds 1767225600\n",
             "vestibule_token_cache_total{provider=\"corp\",kind=\"jwt\",outcome=\"hit\"} 1\n",
             "vestibule_rate_limited_total{kind=\"login\"} 1\n",
@@ -301,7 +330,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{text}\nlacks {line}");
         }
-        assert!(text.ends_with("# EOF\n"));
+        assert!(text.ends_with("# EOF\n") && !text.contains("gone"));
         for (count, shown) in [(Some(3), "3.0"), (None, "NaN")] {
             metrics.sessions_on_old_key(count);
             assert!(

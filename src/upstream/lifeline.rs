@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     fmt,
-    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -15,7 +14,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{UpstreamError, headers::Scrubbed, target::Target};
 use crate::{
-    identity::Identity,
+    identity::{Identity, Peer},
     policy::{Client, Initiator, RequestFacts},
     time::Alarm,
 };
@@ -56,18 +55,18 @@ pub struct Asked {
     target: Target,
     client: Client,
     initiator: Initiator,
-    address: IpAddr,
+    peer: Peer,
 }
 
 impl Asked {
-    /// What a request asked for; `address` is where its client is.
-    pub fn of(request: &Scrubbed, client: Client, initiator: Initiator, address: IpAddr) -> Self {
+    /// What a request asked for; `peer` is its client.
+    pub fn of(request: &Scrubbed, client: Client, initiator: Initiator, peer: Peer) -> Self {
         Self {
             method: request.parts.method.clone(),
             target: request.target.clone(),
             client,
             initiator,
-            address,
+            peer,
         }
     }
 
@@ -80,7 +79,8 @@ impl Asked {
             query: self.target.query(),
             client: self.client,
             initiator: self.initiator,
-            address: self.address,
+            address: self.peer.address,
+            certificate: self.peer.certificate(),
         }
     }
 }

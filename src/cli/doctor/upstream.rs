@@ -220,6 +220,7 @@ fn rehearsal(route: &Route) -> Option<Rehearsal> {
         person: None,
         client: Client::Navigation,
         address: std::net::Ipv4Addr::LOCALHOST.into(),
+        certificate: None,
     })
 }
 

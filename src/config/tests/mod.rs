@@ -2,6 +2,7 @@ mod bad;
 mod bad_routes;
 mod reference;
 mod schema;
+mod tls;
 mod vouching;
 
 use std::{fs, path::PathBuf};

@@ -42,6 +42,11 @@ impl Browser {
         }
     }
 
+    /// One that goes about by a client of its own.
+    pub fn with(client: Client) -> Self {
+        Self { client, ..Self::new() }
+    }
+
     /// Types an address and follows wherever it leads.
     pub async fn open(&mut self, url: &str) -> Page {
         self.navigate(Method::GET, Url::parse(url).unwrap(), None, "none").await
@@ -227,7 +232,7 @@ pub fn client_at(address: &str) -> Client {
     builder().local_address(address).build().unwrap()
 }
 
-fn builder() -> ClientBuilder {
+pub fn builder() -> ClientBuilder {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Client::builder().redirect(Policy::none()).no_proxy()
 }

@@ -35,6 +35,8 @@ use super::{
 
 pub struct House {
     pub address: SocketAddr,
+    /// Scheme, host and port.
+    origin: String,
     pub clock: Arc<ManualClock>,
     pub provider: AuthorizationServer,
     pub upstream: EchoUpstream,
@@ -72,12 +74,19 @@ impl House {
 
     /// With these lines of `[server]`, each with its whole name.
     pub async fn open_serving(server: &str, more: impl Fn(SocketAddr) -> String) -> Self {
+        Self::open_at("http://127.0.0.1", server, more).await
+    }
+
+    /// With its routes on this scheme and host.
+    pub async fn open_at(place: &str, server: &str, more: impl Fn(SocketAddr) -> String) -> Self {
         let clock = Arc::new(ManualClock::starting_at(OPENING));
         let provider = provider(clock.clone()).await;
         let upstream = EchoUpstream::start().await;
         let (address, file, gateway, reloader) = loop {
             let port = free_port();
-            let mut text = file(port, provider.issuer(), upstream.address);
+            let text = file(port, provider.issuer(), upstream.address);
+            let here = format!("http://127.0.0.1:{port}");
+            let mut text = text.replace(&here, &format!("{place}:{port}"));
             text.insert_str(0, server);
             text.push_str(&more(([127, 0, 0, 1], port).into()));
             if !text.contains("[admin]") {
@@ -91,7 +100,8 @@ impl House {
                 Err(error) => panic!("{error}"),
             }
         };
-        let at = |path: &str| format!("http://{address}{path}");
+        let origin = format!("{place}:{}", address.port());
+        let at = |path: &str| format!("{origin}{path}");
         // The second for when it is not the only provider.
         for callback in ["/oauth2/callback", "/oauth2/callback/corp"] {
             provider.register_redirect("wiki", &at(callback), &at("/oauth2/sign_out"));
@@ -99,6 +109,7 @@ impl House {
         provider.register_backchannel_logout("wiki", &at("/oauth2/backchannel_logout"));
         Self {
             address,
+            origin,
             clock,
             provider,
             upstream,
@@ -130,7 +141,7 @@ impl House {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}{path}", self.origin)
     }
 
     pub fn now(&self) -> i64 {
@@ -315,6 +326,10 @@ impl House {
 
     pub async fn get(&self, path: &str) -> u16 {
         client().get(self.url(path)).send().await.unwrap().status().as_u16()
+    }
+
+    pub fn redirect_address(&self) -> SocketAddr {
+        self.gateway.redirect_addresses()[0]
     }
 
     pub fn admin_address(&self) -> SocketAddr {

@@ -1,0 +1,90 @@
+//! Who is at the other end of a connection.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::certificate::Certificate;
+
+/// Where a request comes from, and what was proved before it began.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: IpAddr,
+    /// Absent where no certificate was presented, and where there was no handshake.
+    presented: Option<Arc<Presented>>,
+}
+
+/// A certificate that was verified in the handshake.
+#[derive(Debug)]
+struct Presented {
+    certificate: Certificate,
+    vouchers: Vouchers,
+}
+
+/// Those who vouched for certificates: all that they vouched for count until they are withdrawn.
+#[derive(Clone, Debug, Default)]
+pub struct Vouchers(Arc<AtomicBool>);
+
+impl Vouchers {
+    /// From now on, nothing that they vouched for counts.
+    pub fn withdraw(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn are_withdrawn(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Peer {
+    /// One that proved nothing.
+    pub fn at(address: IpAddr) -> Self {
+        Self {
+            address,
+            presented: None,
+        }
+    }
+
+    /// The same, with a certificate.
+    #[must_use]
+    pub fn with(mut self, certificate: Certificate, vouchers: Vouchers) -> Self {
+        self.presented = Some(Arc::new(Presented { certificate, vouchers }));
+        self
+    }
+
+    /// The same, where others say that it is: they forwarded what it sent.
+    #[must_use]
+    pub fn seen_at(self, address: IpAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    /// The certificate, as long as those who vouched for it count.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        let presented = self.presented.as_deref()?;
+        (!presented.vouchers.are_withdrawn()).then_some(&presented.certificate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::certificate::Name;
+
+    #[test]
+    fn a_certificate_counts_until_nobody_vouches_for_it() {
+        let vouchers = Vouchers::default();
+        let peer = Peer::at(Ipv4Addr::LOCALHOST.into());
+        assert!(peer.certificate().is_none());
+        let peer = peer.with(Certificate::called([Name::read("CN=ops").unwrap()]), vouchers.clone());
+        let earlier = peer.clone();
+        assert!(peer.certificate().is_some());
+        vouchers.withdraw();
+        assert!(peer.certificate().is_none() && earlier.certificate().is_none());
+    }
+}

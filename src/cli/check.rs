@@ -154,6 +154,10 @@ fn asked(rules: &Requirements) -> String {
     let claims = rules.claims.iter().map(claim);
     let strength = &rules.strength;
     let cidrs: Vec<String> = rules.cidrs.iter().map(ToString::to_string).collect();
+    let expression = rules
+        .expression
+        .as_ref()
+        .map(|expression| format!("where {}", expression.source()));
     let how = [
         some("logged in as strongly as", &strength.acr),
         some("logged in by", &strength.amr),
@@ -161,6 +165,7 @@ fn asked(rules: &Requirements) -> String {
             .max_age
             .map(|age| format!("logged in at most {} ago", spoken(age))),
         (!cidrs.is_empty()).then(|| format!("an address in {}", any_of(&cidrs))),
+        expression,
     ];
     asked
         .into_iter()

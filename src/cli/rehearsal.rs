@@ -112,7 +112,7 @@ impl Outcome<'_> {
     fn explain(&mut self, admission: &Admission, identity: &Identity, facts: &RequestFacts<'_>, now: Timestamp) {
         let case = Case {
             identity,
-            address: facts.address,
+            request: facts,
             now,
         };
         self.allow = admission.allow.findings(case);

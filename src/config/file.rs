@@ -23,7 +23,7 @@ use super::{
     report::Findings,
     schema,
     shape::{Count, Named, NonEmpty, OneOrMany},
-    value::{CookieDomain, CookieName, Email, EmailDomain, LogFilter, Name, Scope},
+    value::{CookieDomain, CookieName, Email, EmailDomain, ExpressionText, LogFilter, Name, Scope},
     vocabulary,
 };
 use crate::{
@@ -298,6 +298,8 @@ tables! {
         max_age: LoginAge,
         /// Where the request may come from.
         cidrs: NonEmpty<IpNet>,
+        /// What else must be true, in the Common Expression Language (CEL).
+        expression: ExpressionText,
     }
 
     /// What the application is told.

@@ -28,8 +28,6 @@ const RESERVED: &[&str] = &[
     "route.*.resource_metadata",
     "route.*.upstream_token",
     "route.*.health",
-    "route.*.allow.expression",
-    "route.*.deny.expression",
     "route.*.identity.access_token",
     "route.*.identity.assertion",
     "route.*.upstream_tls.cert_file",

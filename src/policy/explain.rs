@@ -131,10 +131,20 @@ impl Requirements {
                 requirement: other,
                 met,
                 wanted: self.wanted(other),
-                found: found(other, case),
+                found: self.found(other, case),
             }],
         });
         findings.collect()
+    }
+
+    fn found(&self, requirement: Requirement, case: Case<'_>) -> String {
+        match &self.expression {
+            Some(expression) if requirement == Requirement::Expression => match expression.verdict(case) {
+                Ok(verdict) => verdict.to_string(),
+                Err(uncertain) => format!("nothing certain: {uncertain}"),
+            },
+            Some(_) | None => found(requirement, case),
+        }
     }
 
     fn wanted(&self, requirement: Requirement) -> String {
@@ -148,6 +158,10 @@ impl Requirements {
             Requirement::Cidrs => listed(&self.cidrs),
             Requirement::Acr => self.strength.acr.join(" or "),
             Requirement::Amr => self.strength.amr.join(" or "),
+            Requirement::Expression => self
+                .expression
+                .as_ref()
+                .map_or_else(String::new, |expression| expression.source().into()),
             Requirement::MaxAge => self
                 .strength
                 .max_age
@@ -190,8 +204,8 @@ fn found(requirement: Requirement, case: Case<'_>) -> String {
         Requirement::Subjects => identity.subject.to_string(),
         Requirement::Scopes if identity.scopes.is_empty() => nothing(),
         Requirement::Scopes => identity.scopes.to_string(),
-        Requirement::Claims => String::new(),
-        Requirement::Cidrs => case.address.to_string(),
+        Requirement::Claims | Requirement::Expression => String::new(),
+        Requirement::Cidrs => case.request.address.to_string(),
         Requirement::Acr => text(identity.claims.text("acr")),
         Requirement::Amr => identity.claims.member("amr").map_or_else(nothing, Value::to_string),
         Requirement::MaxAge => match auth_time(&identity.claims) {

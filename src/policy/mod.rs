@@ -2,6 +2,7 @@
 
 mod decision;
 mod explain;
+mod expression;
 mod requirement;
 mod route;
 
@@ -11,6 +12,7 @@ use http::Method;
 
 pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Permit};
 pub use explain::{Candidate, Finding, Standing};
+pub use expression::{Expression, MAX_BYTES, Refusal, Side, Uncertain, Why};
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
 pub use route::{
     Access, Admission, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl,
@@ -106,7 +108,7 @@ fn judge(route: &Route, request: &RequestFacts<'_>, authentication: Authenticati
     }
     let case = Case {
         identity: &identity,
-        address: request.address,
+        request,
         now,
     };
     if let Some(index) = admission.deny.iter().position(|rule| rule.all_apply(case)) {

@@ -1,12 +1,13 @@
 //! What a route asks of an identity: AND between keys, OR within a list.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::{
     identity::{ClaimPath, Identity, Scopes, Strength},
+    policy::{Expression, RequestFacts},
     time::Timestamp,
 };
 
@@ -24,6 +25,7 @@ pub struct Requirements {
     pub strength: Strength,
     /// Where the request comes from.
     pub cidrs: Vec<IpNet>,
+    pub expression: Option<Expression>,
 }
 
 /// A claim must have, or contain, one of these values.
@@ -46,7 +48,7 @@ pub enum Wanted {
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
     pub identity: &'a Identity,
-    pub address: IpAddr,
+    pub request: &'a RequestFacts<'a>,
     pub now: Timestamp,
 }
 
@@ -63,10 +65,11 @@ pub enum Requirement {
     Acr,
     Amr,
     MaxAge,
+    Expression,
 }
 
 impl Requirement {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Groups,
         Self::Emails,
         Self::EmailDomains,
@@ -77,13 +80,21 @@ impl Requirement {
         Self::Acr,
         Self::Amr,
         Self::MaxAge,
+        // Last, because it costs most.
+        Self::Expression,
     ];
 
     /// Whether getting another credential may help, so that it is asked for instead of being denied.
     fn is_obtainable(self) -> bool {
         match self {
             Self::Scopes | Self::Acr | Self::Amr | Self::MaxAge => true,
-            Self::Groups | Self::Emails | Self::EmailDomains | Self::Subjects | Self::Claims | Self::Cidrs => false,
+            Self::Groups
+            | Self::Emails
+            | Self::EmailDomains
+            | Self::Subjects
+            | Self::Claims
+            | Self::Cidrs
+            | Self::Expression => false,
         }
     }
 }
@@ -101,6 +112,7 @@ impl fmt::Display for Requirement {
             Self::Acr => "acr",
             Self::Amr => "amr",
             Self::MaxAge => "max_age",
+            Self::Expression => "expression",
         })
     }
 }
@@ -146,6 +158,7 @@ impl Requirements {
             Requirement::Acr => !self.strength.acr.is_empty(),
             Requirement::Amr => !self.strength.amr.is_empty(),
             Requirement::MaxAge => self.strength.max_age.is_some(),
+            Requirement::Expression => self.expression.is_some(),
         }
     }
 
@@ -158,10 +171,14 @@ impl Requirements {
             Requirement::Subjects => self.subject_listed(identity),
             Requirement::Scopes => self.scopes_held(identity),
             Requirement::Claims => self.claims.iter().all(|rule| rule.is_met(identity)),
-            Requirement::Cidrs => self.cidrs.iter().any(|network| network.contains(&case.address)),
+            Requirement::Cidrs => self.cidrs.iter().any(|network| network.contains(&case.request.address)),
             Requirement::Acr => self.strength.acr_met(&identity.claims),
             Requirement::Amr => self.strength.amr_met(&identity.claims),
             Requirement::MaxAge => self.strength.age_met(&identity.claims, case.now),
+            Requirement::Expression => self
+                .expression
+                .as_ref()
+                .is_none_or(|expression| expression.is_met(case)),
         }
     }
 

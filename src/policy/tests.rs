@@ -81,10 +81,21 @@ fn identity(proof: Proof) -> Identity {
     }
 }
 
+static AT_THE_WIKI: RequestFacts<'static> = RequestFacts {
+    method: &Method::GET,
+    host: "wiki.example.com",
+    port: None,
+    path: "/",
+    query: None,
+    client: Client::Programmatic,
+    initiator: Initiator::OwnSite,
+    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+};
+
 fn case(identity: &Identity) -> Case<'_> {
     Case {
         identity,
-        address: Ipv4Addr::LOCALHOST.into(),
+        request: &AT_THE_WIKI,
         now: NOW,
     }
 }
@@ -163,6 +174,16 @@ fn the_golden_table() {
         cidrs: vec![network.parse().unwrap()],
         ..Requirements::default()
     };
+    let expression = |source, side| Requirements {
+        expression: Some(Expression::compile(source, side).unwrap()),
+        ..Requirements::default()
+    };
+    let denying = |source| {
+        Access::Protected(Admission {
+            deny: vec![expression(source, Side::Deny)],
+            ..admission()
+        })
+    };
     let routes = [
         ("public", Access::Public),
         ("anyone", open()),
@@ -187,6 +208,18 @@ fn the_golden_table() {
                 ..acr("urn:hardware")
             }),
         ),
+        (
+            "expression true",
+            allow(expression("'staff' in groups && claims.level == 3", Side::Allow)),
+        ),
+        ("expression false", allow(expression("claims.level > 3", Side::Allow))),
+        (
+            "expression uncertain",
+            allow(expression("claims.manager != 'eve'", Side::Allow)),
+        ),
+        ("denying expression true", denying("claims.level == 3")),
+        ("denying expression false", denying("claims.level > 3")),
+        ("denying expression uncertain", denying("claims.manager == 'eve'")),
         (
             "denied",
             Access::Protected(Admission {

@@ -13,7 +13,7 @@ use crate::{
     config::{self, Settings},
     policy::{
         Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath,
-        Requirements, Route, RouteUrl, Wanted,
+        Requirements, Route, RouteUrl, WELL_KNOWN, Wanted,
     },
     time::{Clock, SystemClock},
     upstream::{self, Destination},
@@ -69,6 +69,13 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     match &route.access {
         Access::Public => lines.push("  anyone at all, without logging in".into()),
         Access::Protected(admission) => lines.extend(admitted(admission).map(|line| format!("  {line}"))),
+    }
+    if let Access::Protected(Admission {
+        resource_metadata: true,
+        ..
+    }) = &route.access
+    {
+        lines.push(format!("  tells clients where to get a token, below {WELL_KNOWN}"));
     }
     if route.mode == Mode::Shadow {
         lines.push("  but that is not enforced yet: everybody passes, and the log says what would be refused".into());

@@ -167,6 +167,12 @@ fn target(rehearsal: &Rehearsal) -> Result<Target, &'static str> {
 }
 
 fn is_reserved(settings: &Settings, target: &Target) -> bool {
+    let described = settings
+        .routes
+        .described_at(target.host(), target.port(), target.path());
+    if described.is_some() {
+        return true;
+    }
     let rest = target.path().strip_prefix(&*settings.gateway.auth_prefix);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

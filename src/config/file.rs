@@ -270,6 +270,8 @@ tables! {
         on_forbidden: OnForbidden,
         /// Whether what is decided counts.
         mode: Mode,
+        /// Whether clients are told where to get a token for it (RFC 9728).
+        resource_metadata: bool,
         /// Lets pages of other sites act with a person's session.
         insecure_cross_site_requests: Exception,
         /// All of it is needed; of each list, one is enough, but of the scopes all.

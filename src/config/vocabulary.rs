@@ -25,7 +25,6 @@ const RESERVED: &[&str] = &[
     "provider.*.bearer.dpop",
     "provider.*.bearer.mtls",
     "route.*.strip_prefix",
-    "route.*.resource_metadata",
     "route.*.upstream_token",
     "route.*.health",
     "route.*.identity.access_token",

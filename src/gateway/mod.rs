@@ -13,6 +13,7 @@ mod provider_logout;
 mod reader;
 mod refresh;
 mod renew;
+mod resource_metadata;
 mod respond;
 mod rules;
 pub mod settings;
@@ -135,6 +136,10 @@ impl Gateway {
         let (scrubbed, credential) = self.scrubber.scrub(Request::from_parts(parts, body), target, peer);
 
         visit.address = address_of(&scrubbed, peer);
+        let target = scrubbed.target();
+        if let Some(resource) = self.routes.described_at(target.host(), target.port(), target.path()) {
+            return self.describe(&resource, &scrubbed.parts().method, &origin, visit);
+        }
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
             let answer = self.serve(endpoint?, scrubbed, &credential, &origin, visit, now);
             return Box::pin(answer).await;
@@ -163,7 +168,10 @@ impl Gateway {
                 let answer = self.send_to_login(demand, return_to, &credential, &origin, visit, now);
                 Box::pin(answer).await
             }
-            Decision::Challenge(challenge) => Ok(self.challenge(&challenge, &origin, visit)),
+            Decision::Challenge(challenge) => {
+                let resource = route.resource(scrubbed.target().path());
+                Ok(self.challenge(&challenge, &origin, resource.as_ref(), visit))
+            }
             Decision::Deny(denial) => Ok(self.deny(denial, route, visit)),
         }
     }

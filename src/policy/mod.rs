@@ -4,6 +4,7 @@ mod decision;
 mod explain;
 mod expression;
 mod requirement;
+mod resource;
 mod route;
 
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Per
 pub use explain::{Candidate, Finding, Standing};
 pub use expression::{Expression, MAX_BYTES, Refusal, Side, Uncertain, Why};
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
+pub use resource::{Resource, WELL_KNOWN};
 pub use route::{
     Access, Admission, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl,
     Routes, Scheme, Tie,

@@ -33,6 +33,7 @@ fn admission() -> Admission {
         providers: [ProviderId::new("corp")].into(),
         on_unauthenticated: OnUnauthenticated::Auto,
         cross_site: false,
+        resource_metadata: false,
         allow: Requirements::default(),
         deny: Vec::new(),
     }

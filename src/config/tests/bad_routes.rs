@@ -106,6 +106,16 @@ auth = [\"bearer\"]";
         "not the path of a claim",
         "realm_access",
     );
+    in_route(
+        "resource_metadata = §true",
+        "tells clients to get a token, and [route.wiki] takes none",
+        "bearer",
+    );
+    in_route(
+        "auth = [\"public\"]\nresource_metadata = §true",
+        "`resource_metadata` means nothing on a public route",
+        "leave out",
+    );
     let expression = |text: &str, message: &str, instead: &str| {
         in_route(
             &format!("[route.wiki.allow]\nexpression = §\"{text}\""),

@@ -122,7 +122,7 @@ fn everybody(placed: &Placed, admission: &Admission, provider: &provider::Settin
 
 /// Whether the rules say more than where a request comes from and how strong the login was.
 fn names_somebody(allow: &Requirements) -> bool {
-    let lists = [&allow.groups, &allow.emails, &allow.email_domains, &allow.subjects];
+    let lists: [&[Box<str>]; 4] = [&allow.groups, &allow.emails, &allow.email_domains, &allow.subjects];
     let by_expression = allow.expression.as_ref().is_some_and(Expression::names_somebody);
     lists.iter().any(|list| !list.is_empty()) || !allow.claims.is_empty() || by_expression
 }

@@ -49,7 +49,7 @@ fn rules(side: Side, table: At<file::Rules>, load: &mut Load<'_>) -> Requirement
         );
     }
     Requirements {
-        groups: list(rules.groups, Into::into),
+        groups: list(rules.groups, Into::into).into(),
         emails: list(rules.emails, |email| email.0.into()),
         email_domains: list(rules.email_domains, |domain| domain.0.into()),
         subjects: list(rules.subjects, |subject| subject.as_str().into()),

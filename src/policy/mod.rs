@@ -3,6 +3,7 @@
 mod decision;
 mod explain;
 mod expression;
+mod names;
 mod requirement;
 mod resource;
 mod route;
@@ -13,7 +14,8 @@ use http::Method;
 
 pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Permit};
 pub use explain::{Candidate, Finding, Standing};
-pub use expression::{Expression, MAX_BYTES, Refusal, Side, Uncertain, Why};
+pub use expression::{Expression, Refusal, Side, Why};
+pub use names::Names;
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
 pub use resource::{Resource, WELL_KNOWN};
 pub use route::{

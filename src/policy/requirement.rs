@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::{
     identity::{ClaimPath, Identity, Scopes, Strength},
-    policy::{Expression, RequestFacts},
+    policy::{Expression, Names, RequestFacts},
     time::Timestamp,
 };
 
 /// The keys of an `allow` or a `deny` table; an empty list asks nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Requirements {
-    pub groups: Vec<Box<str>>,
+    pub groups: Names,
     pub emails: Vec<Box<str>>,
     pub email_domains: Vec<Box<str>>,
     pub subjects: Vec<Box<str>>,
@@ -165,7 +165,7 @@ impl Requirements {
     fn is_met(&self, requirement: Requirement, case: Case<'_>) -> bool {
         let identity = case.identity;
         match requirement {
-            Requirement::Groups => self.group_held(identity),
+            Requirement::Groups => self.groups.has_any(&identity.groups),
             Requirement::Emails => self.email_listed(identity),
             Requirement::EmailDomains => self.email_domain_listed(identity),
             Requirement::Subjects => self.subject_listed(identity),
@@ -180,10 +180,6 @@ impl Requirements {
                 .as_ref()
                 .is_none_or(|expression| expression.is_met(case)),
         }
-    }
-
-    fn group_held(&self, identity: &Identity) -> bool {
-        self.groups.iter().any(|group| identity.groups.contains(group))
     }
 
     fn email_listed(&self, identity: &Identity) -> bool {

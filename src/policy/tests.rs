@@ -152,7 +152,7 @@ fn the_golden_table() {
         })
     };
     let group = |group| Requirements {
-        groups: names(&[group]),
+        groups: names(&[group]).into(),
         ..Requirements::default()
     };
     let scope = |scope| Requirements {
@@ -207,7 +207,7 @@ fn the_golden_table() {
         (
             "too weak, and not in the group",
             allow(Requirements {
-                groups: names(&["admins"]),
+                groups: names(&["admins"]).into(),
                 ..acr("urn:hardware")
             }),
         ),
@@ -288,7 +288,7 @@ fn the_golden_table() {
 #[test]
 fn in_the_shadow_everybody_passes_and_what_would_be_decided_is_known() {
     let group = Requirements {
-        groups: names(&["admins"]),
+        groups: names(&["admins"]).into(),
         ..Requirements::default()
     };
     let route = Route {
@@ -337,7 +337,7 @@ fn a_public_route_asks_nobody() {
 #[test]
 fn keys_are_anded_and_lists_are_ored() {
     let mut allow = Requirements {
-        groups: names(&["nobody", "staff"]),
+        groups: names(&["nobody", "staff"]).into(),
         subjects: names(&["ann", "bob"]),
         ..Requirements::default()
     };

@@ -60,7 +60,7 @@ fn requirements() -> impl Strategy<Value = Requirements> {
     (who, claim_rules(), strength(), seldom(NETWORKS)).prop_map(|(who, claims, strength, networks)| {
         let (groups, emails, email_domains, subjects, scopes) = who;
         Requirements {
-            groups,
+            groups: groups.into(),
             emails,
             email_domains,
             subjects,
@@ -152,13 +152,17 @@ fn apart(table: &Requirements) -> Vec<Vec<Requirements>> {
         list.iter().map(|value| one(value)).collect::<Vec<_>>()
     };
     let mut keys = vec![
-        each(&table.groups, |alone| &mut alone.groups),
         each(&table.emails, |alone| &mut alone.emails),
         each(&table.email_domains, |alone| &mut alone.email_domains),
         each(&table.subjects, |alone| &mut alone.subjects),
         each(&table.strength.acr, |alone| &mut alone.strength.acr),
         each(&table.strength.amr, |alone| &mut alone.strength.amr),
     ];
+    let group = |group: &str| Requirements {
+        groups: names(&[group]).into(),
+        ..Requirements::default()
+    };
+    keys.push(table.groups.iter().map(|name| group(name)).collect());
     let network = |network: &ipnet::IpNet| Requirements {
         cidrs: vec![*network],
         ..Requirements::default()

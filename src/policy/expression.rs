@@ -89,7 +89,7 @@ pub enum Why {
 
 /// Why an expression says neither yes nor no.
 #[derive(Debug, thiserror::Error)]
-pub enum Uncertain {
+pub(super) enum Uncertain {
     /// Mostly: a claim is missing, or has another type.
     #[error("{0}")]
     Failed(Box<ExecutionError>),
@@ -102,7 +102,7 @@ pub enum Uncertain {
 }
 
 /// Of an expression, in bytes.
-pub const MAX_BYTES: usize = 2_048;
+const MAX_BYTES: usize = 2_048;
 
 /// Of nested parts of an expression.
 const MAX_DEPTH: u16 = 32;
@@ -159,6 +159,8 @@ impl Expression {
             return Err(Refusal::at_the_start(Why::TooLong));
         }
         let (tree, places) = parse(source)?;
+        // So that no request waits for it.
+        LazyLock::force(&LIBRARY);
         let needs = vet::vet(&tree, &places)?;
         Ok(Self {
             source: source.into(),

@@ -64,7 +64,9 @@ fn print(name: &str) -> u64 {
         ),
     };
     let length = u64::try_from(bytes.len()).unwrap_or_default();
-    (last ^ first.rotate_left(27) ^ length).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    let ends = last ^ first.rotate_left(27) ^ length;
+    // The last letters stand highest, and a multiplication carries upwards only.
+    (ends ^ (ends >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Deref for Names {

@@ -1,5 +1,7 @@
 //! What each step of the walk takes, without sockets but for Redis: `cargo bench --bench pieces`.
 
+#[path = "shared/decision.rs"]
+mod decision;
 #[path = "shared/login.rs"]
 mod login;
 #[path = "shared/redis.rs"]
@@ -40,7 +42,7 @@ use vestibule::{
 criterion_group! {
     name = pieces;
     config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_secs(1));
-    targets = targets, routes, scrubbing, tokens, sessions, stored_sessions
+    targets = targets, routes, decisions, scrubbing, tokens, sessions, stored_sessions
 }
 criterion_main!(pieces);
 
@@ -76,6 +78,19 @@ fn routes(criterion: &mut Criterion) {
             policy::decide(black_box(route), &facts, who, now())
         });
     });
+}
+
+fn decisions(criterion: &mut Criterion) {
+    let scene = decision::Scene::new();
+    for (name, path) in [
+        ("decide/ten requirements, 200 groups", "/ten"),
+        ("decide/an expression", "/cel"),
+        ("decide/an expression, 200 groups", "/groups"),
+    ] {
+        let visit = scene.at(path);
+        assert!(matches!(visit.decide(), policy::Decision::Allow(_)), "{path}");
+        criterion.bench_function(name, |bencher| bencher.iter(|| black_box(&visit).decide()));
+    }
 }
 
 fn scrubbing(criterion: &mut Criterion) {

@@ -334,6 +334,14 @@ impl ClaimPath {
         self.segments.len() > 1
     }
 
+    /// `None` when a segment is empty, or there is none.
+    pub fn from_segments(segments: &[&str]) -> Option<Self> {
+        let good = !segments.is_empty() && segments.iter().all(|segment| !segment.is_empty());
+        good.then(|| Self {
+            segments: segments.iter().map(|segment| (*segment).into()).collect(),
+        })
+    }
+
     pub fn first_segment(&self) -> &str {
         self.segments.first().map_or("", |segment| segment)
     }

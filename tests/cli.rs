@@ -79,6 +79,40 @@ fn check_says_in_words_what_is_let_in() {
 }
 
 #[test]
+fn what_an_expression_says_is_explained() {
+    let rules =
+        "[route.wiki.allow]\nexpression = \"claims.level >= 3\"\n[[route.wiki.deny]]\nexpression = \"claims.locked\"\n";
+    let folder = Folder::new()
+        .with("six.toml", &format!("{WHOLE_FILE}{rules}"))
+        .with("client", "s3cret\n")
+        .with("ann", r#"{"sub": "ann", "level": 3, "locked": false}"#)
+        .with("bob", r#"{"sub": "bob"}"#);
+    let says = |arguments: &[&str]| folder.run(&[arguments, &["--config", "six.toml"]].concat()).says();
+    let explain = |who: &str| says(&["explain", "https://wiki.example.com/", "--claims", who]);
+    assert!(
+        says(&["check"]).contains("where claims.level >= 3"),
+        "{}",
+        says(&["check"])
+    );
+    let ann = explain("ann");
+    assert!(
+        ann.contains("✓ expression: wanted claims.level >= 3; found true"),
+        "{ann}"
+    );
+    assert!(ann.contains("✗ expression: wanted claims.locked; found false"), "{ann}");
+    let bob = explain("bob");
+    assert!(
+        bob.contains("✗ expression: wanted claims.level >= 3; found nothing certain: No such key: level"),
+        "{bob}"
+    );
+    assert!(
+        bob.contains("✓ expression: wanted claims.locked; found nothing certain: No such key: locked"),
+        "{bob}"
+    );
+    assert!(bob.contains("the 1. [[deny]] table applies"), "{bob}");
+}
+
+#[test]
 fn check_warns_on_standard_error_and_still_says_yes() {
     let folder = Folder::new().with("six.toml", WHOLE_FILE).with("client", "s3cret\n");
     let answer = folder.run(&["check", "-c", "six.toml"]);

@@ -18,7 +18,7 @@ use crate::{
     identity::{Proof, ProviderId},
     policy::{
         Access, Admission, ClaimRule, ClientCertificate, Host, Mode, OnForbidden, OnUnauthenticated, Origin,
-        Path as UrlPath, Requirements, Route, RouteUrl, Wanted,
+        Path as UrlPath, Requirements, Route, RouteUrl, WELL_KNOWN, Wanted,
     },
     server,
     time::{Clock, SystemClock},
@@ -91,6 +91,13 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     }
     if route.client_certificate == ClientCertificate::Require {
         lines.push("  and only from a client with a certificate".into());
+    }
+    if let Access::Protected(Admission {
+        resource_metadata: true,
+        ..
+    }) = &route.access
+    {
+        lines.push(format!("  tells clients where to get a token, below {WELL_KNOWN}"));
     }
     if route.mode == Mode::Shadow {
         lines.push("  but that is not enforced yet: everybody passes, and the log says what would be refused".into());
@@ -184,6 +191,10 @@ fn asked(rules: &Requirements) -> String {
     let strength = &rules.strength;
     let cidrs: Vec<String> = rules.cidrs.iter().map(ToString::to_string).collect();
     let certificates: Vec<&str> = rules.client_certificates.iter().map(Name::as_str).collect();
+    let expression = rules
+        .expression
+        .as_ref()
+        .map(|expression| format!("where {}", expression.source()));
     let how = [
         some("logged in as strongly as", &strength.acr),
         some("logged in by", &strength.amr),
@@ -192,6 +203,7 @@ fn asked(rules: &Requirements) -> String {
             .map(|age| format!("logged in at most {} ago", spoken(age))),
         (!cidrs.is_empty()).then(|| format!("an address in {}", any_of(&cidrs))),
         (!certificates.is_empty()).then(|| format!("the client certificate {}", any_of(&certificates))),
+        expression,
     ];
     asked
         .into_iter()

@@ -115,8 +115,7 @@ impl Outcome<'_> {
     fn explain(&mut self, admission: &Admission, identity: &Identity, facts: &RequestFacts<'_>, now: Timestamp) {
         let case = Case {
             identity,
-            address: facts.address,
-            certificate: facts.certificate,
+            request: facts,
             now,
         };
         self.allow = admission.allow.findings(case);
@@ -171,6 +170,12 @@ fn target(rehearsal: &Rehearsal) -> Result<Target, &'static str> {
 }
 
 fn is_reserved(settings: &Settings, target: &Target) -> bool {
+    let described = settings
+        .routes
+        .described_at(target.host(), target.port(), target.path());
+    if described.is_some() {
+        return true;
+    }
     let rest = target.path().strip_prefix(&*settings.gateway.auth_prefix);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -9,7 +9,7 @@ use super::{
     route::Placed,
 };
 use crate::{
-    policy::{Access, Admission, Requirements},
+    policy::{Access, Admission, Expression, Requirements},
     provider,
     session::Settings as SessionSettings,
     upstream::{
@@ -129,7 +129,10 @@ fn everybody(placed: &Placed, admission: &Admission, provider: &provider::Settin
         let instead = format!("name them in [route.{name}.allow]: `emails`, `email_domains`, `groups` or `subjects`");
         findings.advice(placed.at, message, instead);
     }
-    let by_address = |rules: &Requirements| !rules.emails.is_empty() || !rules.email_domains.is_empty();
+    let by_address = |rules: &Requirements| {
+        let by_expression = rules.expression.as_ref().is_some_and(Expression::uses_email);
+        !rules.emails.is_empty() || !rules.email_domains.is_empty() || by_expression
+    };
     if by_address(&admission.allow) && provider.claim_names.unverified_email_until.is_some() {
         let message = format!(
             "[route.{name}] lets in by address, and `{}` does not have to have verified one",
@@ -145,8 +148,9 @@ fn everybody(placed: &Placed, admission: &Admission, provider: &provider::Settin
 
 /// Whether the rules say more than where a request comes from and how strong the login was.
 fn names_somebody(allow: &Requirements) -> bool {
-    let lists = [&allow.groups, &allow.emails, &allow.email_domains, &allow.subjects];
-    lists.iter().any(|list| !list.is_empty()) || !allow.claims.is_empty()
+    let lists: [&[Box<str>]; 4] = [&allow.groups, &allow.emails, &allow.email_domains, &allow.subjects];
+    let by_expression = allow.expression.as_ref().is_some_and(Expression::names_somebody);
+    lists.iter().any(|list| !list.is_empty()) || !allow.claims.is_empty() || by_expression
 }
 
 fn tells_a_changing_name(provider: &provider::Settings, routes: &[&Placed]) -> bool {

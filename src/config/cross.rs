@@ -373,6 +373,12 @@ impl Wanted {
             self.email();
         }
         requirements.claims.iter().for_each(|rule| self.path(&rule.path));
+        if let Some(expression) = &requirements.expression {
+            if expression.uses_email() {
+                self.email();
+            }
+            expression.claims().iter().for_each(|path| self.path(path));
+        }
     }
 
     fn piece(&mut self, piece: &Piece) {

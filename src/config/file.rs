@@ -23,7 +23,7 @@ use super::{
     report::Findings,
     schema,
     shape::{Count, Named, NonEmpty, OneOrMany},
-    value::{CookieDomain, CookieName, Email, EmailDomain, LogFilter, Name, Scope},
+    value::{CookieDomain, CookieName, Email, EmailDomain, ExpressionText, LogFilter, Name, Scope},
     vocabulary,
 };
 use crate::{
@@ -315,6 +315,8 @@ tables! {
         client_certificate: ClientCertificate,
         /// Whether what is decided counts.
         mode: Mode,
+        /// Whether clients are told where to get a token for it (RFC 9728).
+        resource_metadata: bool,
         /// Lets pages of other sites act with a person's session.
         insecure_cross_site_requests: Exception,
         /// All of it is needed; of each list, one is enough, but of the scopes all.
@@ -345,6 +347,8 @@ tables! {
         cidrs: NonEmpty<IpNet>,
         /// What the client proved to be in the handshake of TLS.
         client_certificates: NonEmpty<CertificateName>,
+        /// What else must be true, in the Common Expression Language (CEL).
+        expression: ExpressionText,
     }
 
     /// What the application is told.

@@ -7,15 +7,17 @@ use super::{
     load::Load,
     read::{At, Field},
     shape::NonEmpty,
+    value::ExpressionText,
+    vocabulary::nearest,
 };
 use crate::{
     identity::Strength,
-    policy::{ClaimRule, Requirements, Wanted},
+    policy::{ClaimRule, Expression, Refusal, Requirements, Side, Wanted, Why},
 };
 
 pub(super) fn allow(field: Field<file::Rules>, load: &mut Load<'_>) -> Requirements {
     match field {
-        Field::Given(table) => rules("allow", table, load),
+        Field::Given(table) => rules(Side::Allow, table, load),
         Field::Absent | Field::Wrong => Requirements::default(),
     }
 }
@@ -32,21 +34,22 @@ fn denied(table: At<file::Rules>, load: &mut Load<'_>) -> Requirements {
         load.findings
             .warning(at, message, "write it in the `allow` table, if it should be a limit");
     }
-    rules("deny", table, load)
+    rules(Side::Deny, table, load)
 }
 
 /// A table that asks nothing would allow everybody, or deny nobody: neither is what it looks like.
-fn rules(kind: &str, table: At<file::Rules>, load: &mut Load<'_>) -> Requirements {
+fn rules(side: Side, table: At<file::Rules>, load: &mut Load<'_>) -> Requirements {
     let At { at, value: rules } = table;
+    let kind = word(side);
     if rules.is_empty() {
         load.findings.problem(
             at,
             format!("the `{kind}` table asks for nothing"),
-            "name groups, emails, email_domains, subjects, scopes, claims, acr, amr, max_age, cidrs or client_certificates, or leave the table out",
+            "name groups, emails, email_domains, subjects, scopes, claims, acr, amr, max_age, cidrs, client_certificates or an expression, or leave the table out",
         );
     }
     Requirements {
-        groups: list(rules.groups, Into::into),
+        groups: list(rules.groups, Into::into).into(),
         emails: list(rules.emails, |email| email.0.into()),
         email_domains: list(rules.email_domains, |domain| domain.0.into()),
         subjects: list(rules.subjects, |subject| subject.as_str().into()),
@@ -68,6 +71,59 @@ fn rules(kind: &str, table: At<file::Rules>, load: &mut Load<'_>) -> Requirement
             .client_certificates
             .into_value()
             .map_or_else(Vec::new, |list| list.values().collect()),
+        expression: expression(rules.expression, side, load),
+    }
+}
+
+const fn word(side: Side) -> &'static str {
+    match side {
+        Side::Allow => "allow",
+        Side::Deny => "deny",
+    }
+}
+
+fn expression(field: Field<ExpressionText>, side: Side, load: &mut Load<'_>) -> Option<Expression> {
+    let Field::Given(At { at, value: text }) = field else {
+        return None;
+    };
+    let refused = |refusal: Refusal| {
+        let place = match (text.0.contains('\n'), refusal.column) {
+            (false, column) => format!("column {column}"),
+            (true, column) => format!("line {}, column {column}", refusal.line),
+        };
+        let message = format!("the `expression` of `{}` {}, at {place}", word(side), refusal.why);
+        load.findings.problem(at, message, instead(&refusal.why));
+    };
+    Expression::compile(&text.0, side).map_err(refused).ok()
+}
+
+/// What to write instead of what an expression must not have.
+fn instead(why: &Why) -> String {
+    let nearest_or_all = |name: &str, known: &[&str]| match nearest(name, known) {
+        Some(near) => format!("write `{near}`"),
+        None => format!("there are {}", known.join(", ")),
+    };
+    match why {
+        Why::TooLong | Why::TooDeep => "say less in it: use the other keys, or a second route or `deny` table".into(),
+        Why::Syntax(_) => "see https://cel.dev for the language; strings are quoted, \"and\" is written &&".into(),
+        Why::UnknownName(name) => nearest_or_all(name, Expression::NAMES),
+        Why::UnknownFunction(name) if name == "matches" => {
+            "there are no regular expressions: use startsWith, endsWith or contains".into()
+        }
+        Why::UnknownFunction(name) => nearest_or_all(name, Expression::FUNCTIONS),
+        Why::NestedLoop => "loop over one list, and ask with `in` whether the other one has the element".into(),
+        Why::Whole("claims") => "name a claim: claims.department, or claims[\"https://example.com/roles\"]".into(),
+        Why::Whole("request") => {
+            "name a part of it: request.method, request.host, request.path, request.address".into()
+        }
+        Why::Whole(list) => {
+            format!("write \"name\" in {list}, {list}.exists(each, …), {list}.all(each, …) or size({list})")
+        }
+        Why::Shadowed(_) => "choose another name for it, like `each`".into(),
+        Why::Unsupported(_) => "leave it out".into(),
+        Why::Constant => "name what it depends on, or leave it out".into(),
+        Why::NotBoolean => "compare it with something".into(),
+        Why::TooCostly => "search and loop over fewer lists".into(),
     }
 }
 
@@ -78,7 +134,12 @@ impl file::Rules {
         let lists = self.groups.is_absent() && self.emails.is_absent() && self.email_domains.is_absent();
         let names = lists && self.subjects.is_absent() && self.scopes.is_absent();
         let strength = self.acr.is_absent() && self.amr.is_absent() && self.max_age.is_absent();
-        claims && names && strength && self.cidrs.is_absent() && self.client_certificates.is_absent()
+        claims
+            && names
+            && strength
+            && self.cidrs.is_absent()
+            && self.client_certificates.is_absent()
+            && self.expression.is_absent()
     }
 }
 

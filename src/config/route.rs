@@ -136,6 +136,16 @@ fn access(here: &Table, table: file::Route, offers: &[Offer], load: &mut Load<'_
             "add \"session\" to `auth`, or leave `on_unauthenticated` out",
         );
     }
+    let bearer = auth.bearer.is_some() || (auth.is_default && bearer_offered);
+    let resource_metadata = table.resource_metadata.value().copied().unwrap_or(false);
+    if let (true, false, Some(at)) = (resource_metadata, bearer, table.resource_metadata.at()) {
+        let message = format!(
+            "`resource_metadata` tells clients to get a token, and [{}] takes none",
+            here.name
+        );
+        let instead = "add a [provider.NAME.bearer] table, and \"bearer\" to `auth`, or leave `resource_metadata` out";
+        load.findings.problem(at, message, instead);
+    }
     let allow_at = table.allow.at().unwrap_or(here.at);
     let allow = requirement::allow(table.allow, load);
     if session {
@@ -144,7 +154,7 @@ fn access(here: &Table, table: file::Route, offers: &[Offer], load: &mut Load<'_
     let cross_site = load.exception(here, "insecure_cross_site_requests", table.insecure_cross_site_requests);
     Some(Access::Protected(Admission {
         session,
-        bearer: auth.bearer.is_some() || (auth.is_default && bearer_offered),
+        bearer,
         first: auth.first,
         providers: providers
             .iter()
@@ -152,6 +162,7 @@ fn access(here: &Table, table: file::Route, offers: &[Offer], load: &mut Load<'_
             .collect::<Arc<[ProviderId]>>(),
         on_unauthenticated: table.on_unauthenticated.or(OnUnauthenticated::default()),
         cross_site: cross_site.is_some(),
+        resource_metadata,
         allow,
         deny: requirement::deny(table.deny, load),
     }))
@@ -228,6 +239,7 @@ fn only_public(public: Public, table: &file::Route, load: &mut Load<'_>) {
         ("on_unauthenticated", table.on_unauthenticated.at()),
         ("on_forbidden", table.on_forbidden.at()),
         ("mode", table.mode.at()),
+        ("resource_metadata", table.resource_metadata.at()),
         ("insecure_cross_site_requests", table.insecure_cross_site_requests.at()),
     ];
     for (key, at) in meaningless {

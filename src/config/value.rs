@@ -233,6 +233,25 @@ impl FromText for CookieName {
     }
 }
 
+/// An expression, on one line or several; what is in it shows when it is compiled.
+#[derive(Clone, Debug)]
+pub(super) struct ExpressionText(pub(super) String);
+
+impl FromText for ExpressionText {
+    const EXAMPLE: &'static str = "'\"staff\" in groups'";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+        let good = !text.trim().is_empty() && text.chars().all(plain);
+        good.then(|| Self(text.into())).ok_or_else(|| {
+            wrong(
+                "is empty or has control characters",
+                format!("write one like {}", Self::EXAMPLE),
+            )
+        })
+    }
+}
+
 /// The domain of a cookie, without a leading dot (RFC 6265 §5.2.3).
 #[derive(Clone, Debug)]
 pub(super) struct CookieDomain(pub(super) String);

@@ -228,7 +228,8 @@ impl Verdict {
             | Requirement::EmailDomains
             | Requirement::Subjects
             | Requirement::Claims
-            | Requirement::ClientCertificates => None,
+            | Requirement::ClientCertificates
+            | Requirement::Expression => None,
         };
         Self {
             requirement: check.requirement,

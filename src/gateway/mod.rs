@@ -16,6 +16,7 @@ mod reader;
 mod redirect;
 mod refresh;
 mod renew;
+mod resource_metadata;
 mod respond;
 mod rules;
 pub mod settings;
@@ -114,7 +115,7 @@ impl Gateway {
     /// Answers a request; whatever happens, there is an answer, and one line in the log.
     pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let mut visit = Visit::begin(self, &request, &peer);
-        let response = match self.walk(request, peer, &mut visit).await {
+        let response = match self.walk(request, &peer, &mut visit).await {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
         };
@@ -130,7 +131,7 @@ impl Gateway {
     async fn walk(
         &self,
         request: Request<Incoming>,
-        peer: Peer,
+        peer: &Peer,
         visit: &mut Visit<'_>,
     ) -> Result<Response<Body>, Error> {
         let now = visit.now;
@@ -147,6 +148,10 @@ impl Gateway {
             .scrub(Request::from_parts(parts, body), target, peer.address);
 
         visit.address = address_of(&scrubbed, peer.address);
+        let target = scrubbed.target();
+        if let Some(resource) = self.routes.described_at(target.host(), target.port(), target.path()) {
+            return self.describe(&resource, &scrubbed.parts().method, &origin, visit);
+        }
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
             let answer = self.serve(endpoint?, scrubbed, &credential, &origin, visit, now);
             return Box::pin(answer).await;
@@ -187,7 +192,10 @@ impl Gateway {
                 let answer = self.send_to_login(wish, &credential, &origin, visit, now);
                 Box::pin(answer).await
             }
-            Decision::Challenge(challenge) => Ok(self.challenge(&challenge, &origin, visit)),
+            Decision::Challenge(challenge) => {
+                let resource = route.resource(scrubbed.target().path());
+                Ok(self.challenge(&challenge, &origin, resource.as_ref(), visit))
+            }
             Decision::Deny(denial) => Ok(self.deny(denial, route, visit)),
         }
     }

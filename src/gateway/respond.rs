@@ -8,7 +8,7 @@ use super::{Error, Gateway, Visit};
 use crate::{
     identity::{Scopes, Strength},
     oauth::authorization::AuthorizationError,
-    policy::{Challenge, Denial, OnForbidden, Origin, Route},
+    policy::{Challenge, Denial, OnForbidden, Origin, Resource, Route},
     provider::ProviderError,
     upstream::{UpstreamError, body::Body},
 };
@@ -40,14 +40,22 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// What a client without a sufficient credential is told (RFC 6750 §3).
-    pub(super) fn challenge(&self, challenge: &Challenge, origin: &Origin, visit: &mut Visit<'_>) -> Response<Body> {
+    pub(super) fn challenge(
+        &self,
+        challenge: &Challenge,
+        origin: &Origin,
+        resource: Option<&Resource<'_>>,
+        visit: &mut Visit<'_>,
+    ) -> Response<Body> {
         visit.decision = "challenge";
-        let bearer = |extra: &str| format!("Bearer realm=\"{}\"{extra}", origin.host);
+        let pointer = resource.map_or_else(String::new, |resource| metadata_hint(resource, origin));
+        let bearer = |extra: &str| format!("Bearer realm=\"{}\"{extra}{pointer}", origin.host);
+        let wanted = resource.map_or_else(String::new, scope_hint);
         let (notice, authenticate) = match challenge {
             Challenge::TokenMissing => (
                 Notice::new(StatusCode::UNAUTHORIZED, "token_missing", "Please log in")
                     .explained("This page needs a login or an access token, and the request came with neither."),
-                bearer(""),
+                bearer(&wanted),
             ),
             Challenge::InvalidRequest => (
                 Notice::new(
@@ -67,7 +75,7 @@ impl Gateway {
                         "The credential does not count",
                     )
                     .explained("The access token is expired, revoked, malformed, or not meant for this place."),
-                    bearer(", error=\"invalid_token\""),
+                    bearer(&format!(", error=\"invalid_token\"{wanted}")),
                 )
             }
             Challenge::InsufficientScope(scopes) => (
@@ -413,6 +421,20 @@ impl Notice {
 fn quotable(scopes: &Scopes) -> String {
     let plain = |scope: &&str| scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
     scopes.iter().filter(plain).collect::<Vec<_>>().join(" ")
+}
+
+/// Where a client learns who gives tokens for this place (RFC 9728 §5.1).
+fn metadata_hint(resource: &Resource<'_>, origin: &Origin) -> String {
+    format!(", resource_metadata=\"{}\"", resource.metadata_url(origin))
+}
+
+/// What a token for this place has to have (RFC 6750 §3).
+fn scope_hint(resource: &Resource<'_>) -> String {
+    let scopes = quotable(&resource.scopes());
+    match scopes.is_empty() {
+        true => String::new(),
+        false => format!(", scope=\"{scopes}\""),
+    }
 }
 
 /// What a client has to ask its authorization server for (RFC 9470 §3).

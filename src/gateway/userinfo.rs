@@ -33,9 +33,9 @@ impl Gateway {
         visit.authenticated_as(&authentication);
         let identity = match authentication {
             Authentication::Verified(identity) => identity,
-            Authentication::Anonymous => return Ok(self.challenge(&Challenge::TokenMissing, origin, visit)),
+            Authentication::Anonymous => return Ok(self.challenge(&Challenge::TokenMissing, origin, None, visit)),
             Authentication::Rejected(error) => {
-                return Ok(self.challenge(&Challenge::InvalidToken(error), origin, visit));
+                return Ok(self.challenge(&Challenge::InvalidToken(error), origin, None, visit));
             }
         };
         let document = json!({

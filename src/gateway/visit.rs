@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     identity::{Identity, Peer, Proof},
-    policy::{Authentication, Case, Permit, Route, RouteId, Routes},
+    policy::{Authentication, Case, Permit, RequestFacts, Route, RouteId, Routes},
     secret::{self, random_bytes},
     session::Held,
     telemetry::{self, AccessRecord, RouteCounts, Stopwatch},
@@ -216,17 +216,27 @@ impl<'a> Visit<'a> {
     fn refusal(&self) -> Refusal {
         let route = self.route.and_then(|id| self.routes.by_id(id));
         let judged = matches!(self.would.unwrap_or(self.decision), "login" | "challenge" | "deny");
-        let case = self.identity.as_deref().filter(|_| judged).map(|identity| Case {
-            identity,
+        let (host, path) = self.place();
+        let request = RequestFacts {
+            method: &self.method,
+            host,
+            port: self.target.as_ref().and_then(Target::port),
+            path,
+            query: None,
+            client: self.reader.client,
+            initiator: self.reader.initiator,
             address: self.address,
             certificate: self.peer.certificate(),
+        };
+        let case = self.identity.as_deref().filter(|_| judged).map(|identity| Case {
+            identity,
+            request: &request,
             now: self.now,
         });
         let reason = self
             .reason
             .as_deref()
             .or((self.decision == "login").then_some("login_needed"));
-        let (host, path) = self.place();
         Refusal {
             id: self.id,
             at: self.now,

@@ -161,10 +161,20 @@ impl Requirements {
                 requirement: check.requirement,
                 met: check.met,
                 wanted: self.wanted(check.requirement),
-                found: found(check.requirement, case),
+                found: self.found(check.requirement, case),
             },
         };
         self.checks(case).map(finding).collect()
+    }
+
+    fn found(&self, requirement: Requirement, case: Case<'_>) -> String {
+        match &self.expression {
+            Some(expression) if requirement == Requirement::Expression => match expression.verdict(case) {
+                Ok(verdict) => verdict.to_string(),
+                Err(uncertain) => format!("nothing certain: {uncertain}"),
+            },
+            Some(_) | None => found(requirement, case),
+        }
     }
 
     /// What would meet a requirement, in words; nothing of claims, which have a rule each.
@@ -183,6 +193,10 @@ impl Requirements {
             }
             Requirement::Acr => self.strength.acr.join(" or "),
             Requirement::Amr => self.strength.amr.join(" or "),
+            Requirement::Expression => self
+                .expression
+                .as_ref()
+                .map_or_else(String::new, |expression| expression.source().into()),
             Requirement::MaxAge => self
                 .strength
                 .max_age
@@ -226,9 +240,9 @@ fn found(requirement: Requirement, case: Case<'_>) -> String {
         Requirement::Subjects => identity.subject.to_string(),
         Requirement::Scopes if identity.scopes.is_empty() => nothing(),
         Requirement::Scopes => identity.scopes.to_string(),
-        Requirement::Claims => String::new(),
-        Requirement::Cidrs => case.address.to_string(),
-        Requirement::ClientCertificates => match case.certificate {
+        Requirement::Claims | Requirement::Expression => String::new(),
+        Requirement::Cidrs => case.request.address.to_string(),
+        Requirement::ClientCertificates => match case.request.certificate {
             Some(certificate) => certificate.names().collect::<Vec<_>>().join(", "),
             None => "no certificate".into(),
         },

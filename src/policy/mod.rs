@@ -2,7 +2,10 @@
 
 mod decision;
 mod explain;
+mod expression;
+mod names;
 mod requirement;
+mod resource;
 mod route;
 
 use std::net::IpAddr;
@@ -11,7 +14,10 @@ use http::Method;
 
 pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Permit};
 pub use explain::{Candidate, Check, Finding, Standing};
+pub use expression::{Expression, Refusal, Side, Why};
+pub use names::Names;
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
+pub use resource::{Resource, WELL_KNOWN};
 pub use route::{
     Access, Admission, ClientCertificate, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Route,
     RouteId, RouteUrl, Routes, Scheme, Tie,
@@ -112,8 +118,7 @@ fn judge(route: &Route, request: &RequestFacts<'_>, authentication: Authenticati
     }
     let case = Case {
         identity: &identity,
-        address: request.address,
-        certificate: request.certificate,
+        request,
         now,
     };
     if let Some(index) = admission.deny.iter().position(|rule| rule.all_apply(case)) {

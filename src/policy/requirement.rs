@@ -1,6 +1,6 @@
 //! What a route asks of an identity: AND between keys, OR within a list.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -8,13 +8,14 @@ use serde_json::Value;
 use crate::{
     certificate::{Certificate, Name},
     identity::{ClaimPath, Identity, Scopes, Strength},
+    policy::{Expression, Names, RequestFacts},
     time::Timestamp,
 };
 
 /// The keys of an `allow` or a `deny` table; an empty list asks nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Requirements {
-    pub groups: Vec<Box<str>>,
+    pub groups: Names,
     pub emails: Vec<Box<str>>,
     pub email_domains: Vec<Box<str>>,
     pub subjects: Vec<Box<str>>,
@@ -27,6 +28,7 @@ pub struct Requirements {
     pub cidrs: Vec<IpNet>,
     /// What the client proved to be in the handshake of TLS.
     pub client_certificates: Vec<Name>,
+    pub expression: Option<Expression>,
 }
 
 /// A claim must have, or contain, one of these values.
@@ -49,8 +51,7 @@ pub enum Wanted {
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
     pub identity: &'a Identity,
-    pub address: IpAddr,
-    pub certificate: Option<&'a Certificate>,
+    pub request: &'a RequestFacts<'a>,
     pub now: Timestamp,
 }
 
@@ -68,10 +69,11 @@ pub enum Requirement {
     Acr,
     Amr,
     MaxAge,
+    Expression,
 }
 
 impl Requirement {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Groups,
         Self::Emails,
         Self::EmailDomains,
@@ -83,6 +85,8 @@ impl Requirement {
         Self::Acr,
         Self::Amr,
         Self::MaxAge,
+        // Last, because it costs most.
+        Self::Expression,
     ];
 
     /// Whether getting another credential may help, so that it is asked for instead of being denied.
@@ -95,7 +99,8 @@ impl Requirement {
             | Self::Subjects
             | Self::Claims
             | Self::Cidrs
-            | Self::ClientCertificates => false,
+            | Self::ClientCertificates
+            | Self::Expression => false,
         }
     }
 }
@@ -114,6 +119,7 @@ impl fmt::Display for Requirement {
             Self::Acr => "acr",
             Self::Amr => "amr",
             Self::MaxAge => "max_age",
+            Self::Expression => "expression",
         })
     }
 }
@@ -154,7 +160,9 @@ impl Requirements {
             | Requirement::ClientCertificates
             | Requirement::Acr
             | Requirement::Amr
-            | Requirement::MaxAge => false,
+            | Requirement::MaxAge
+            // It has its own word for that.
+            | Requirement::Expression => false,
         }
     }
 
@@ -183,28 +191,29 @@ impl Requirements {
             Requirement::Acr => !self.strength.acr.is_empty(),
             Requirement::Amr => !self.strength.amr.is_empty(),
             Requirement::MaxAge => self.strength.max_age.is_some(),
+            Requirement::Expression => self.expression.is_some(),
         }
     }
 
     fn is_met(&self, requirement: Requirement, case: Case<'_>) -> bool {
         let identity = case.identity;
         match requirement {
-            Requirement::Groups => self.group_held(identity),
+            Requirement::Groups => self.groups.has_any(&identity.groups),
             Requirement::Emails => self.email_listed(identity),
             Requirement::EmailDomains => self.email_domain_listed(identity),
             Requirement::Subjects => self.subject_listed(identity),
             Requirement::Scopes => self.scopes_held(identity),
             Requirement::Claims => self.claims.iter().all(|rule| rule.is_met(identity)),
-            Requirement::Cidrs => self.cidrs.iter().any(|network| network.contains(&case.address)),
-            Requirement::ClientCertificates => self.certificate_listed(case.certificate),
+            Requirement::Cidrs => self.cidrs.iter().any(|network| network.contains(&case.request.address)),
+            Requirement::ClientCertificates => self.certificate_listed(case.request.certificate),
             Requirement::Acr => self.strength.acr_met(&identity.claims),
             Requirement::Amr => self.strength.amr_met(&identity.claims),
             Requirement::MaxAge => self.strength.age_met(&identity.claims, case.now),
+            Requirement::Expression => self
+                .expression
+                .as_ref()
+                .is_none_or(|expression| expression.is_met(case)),
         }
-    }
-
-    fn group_held(&self, identity: &Identity) -> bool {
-        self.groups.iter().any(|group| identity.groups.contains(group))
     }
 
     fn email_listed(&self, identity: &Identity) -> bool {

@@ -87,6 +87,8 @@ pub struct Admission {
     pub on_unauthenticated: OnUnauthenticated,
     /// Whether pages of other sites may act with the person's session.
     pub cross_site: bool,
+    /// Whether the route tells clients where to get a token for it (RFC 9728).
+    pub resource_metadata: bool,
     pub allow: Requirements,
     pub deny: Vec<Requirements>,
 }
@@ -352,6 +354,13 @@ impl Routes {
             Some(route) => Lookup::Found(route),
             None => Lookup::MethodNotAllowed(routes().flat_map(|route| route.methods.iter().flatten()).collect()),
         }
+    }
+
+    /// Every route at the most exact path that fits, whatever its methods.
+    pub(super) fn at(&self, host: &str, port: Option<u16>, path: &str) -> impl Iterator<Item = &Route> {
+        let candidates = self.site(host, port).and_then(|site| site.candidates(path));
+        let indices = candidates.into_iter().flatten();
+        indices.filter_map(|index| self.routes.get(*index))
     }
 
     fn site(&self, host: &str, port: Option<u16>) -> Option<&Site> {

@@ -211,6 +211,11 @@ impl Provider {
         &self.settings.display_name
     }
 
+    /// Whether its access tokens count.
+    pub fn accepts_bearer(&self) -> bool {
+        self.bearer.is_some()
+    }
+
     pub fn claim_names(&self) -> &ClaimNames {
         &self.settings.claim_names
     }

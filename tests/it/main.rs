@@ -32,6 +32,7 @@ mod redis_outage;
 mod reload;
 mod reload_streams;
 mod replicas;
+mod resource_metadata;
 mod round_trips;
 mod slow_refresh;
 mod stalls;

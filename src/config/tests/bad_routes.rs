@@ -107,6 +107,38 @@ auth = [\"bearer\"]";
         "realm_access",
     );
     in_route(
+        "resource_metadata = §true",
+        "tells clients to get a token, and [route.wiki] takes none",
+        "bearer",
+    );
+    in_route(
+        "auth = [\"public\"]\nresource_metadata = §true",
+        "`resource_metadata` means nothing on a public route",
+        "leave out",
+    );
+    let expression = |text: &str, message: &str, instead: &str| {
+        in_route(
+            &format!("[route.wiki.allow]\nexpression = §\"{text}\""),
+            message,
+            instead,
+        );
+    };
+    expression(
+        "clams.level == 3",
+        "unknown name `clams`, at column 1",
+        "write `claims`",
+    );
+    expression("email.endWith('x')", "unknown function `endWith`", "write `endsWith`");
+    expression("email.matches('x')", "unknown function `matches`", "startsWith");
+    expression("'a' in groups and email == ''", "is not CEL", "&&");
+    expression("size(claims) > 1", "`claims` as a whole", "name a claim");
+    expression("", "is empty", "in groups");
+    in_route(
+        "[[route.wiki.deny]]\nexpression = §'''\n'a' in groups\n&& nwo > 1'''",
+        "the `expression` of `deny` uses the unknown name `nwo`, at line 2, column 4",
+        "write `now`",
+    );
+    in_route(
         "insecure_cross_site_requests = §{ until = \"2027-01-31\" }",
         "`reason` is missing",
         "reason =",

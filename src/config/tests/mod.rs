@@ -5,7 +5,7 @@ mod schema;
 mod tls;
 mod vouching;
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use proptest::prelude::*;
 
@@ -237,6 +237,20 @@ fn claims_that_routes_ask_for_are_wanted_once() {
         wanted,
         ["preferred_username", "groups", "email", "email_verified", "r.s", "a"]
     );
+}
+
+#[test]
+fn claims_that_expressions_look_at_are_wanted_too() {
+    let allow = "[route.wiki.allow]\nexpression = \"claims.level > 1 && 'a' in claims.r.s && email != ''\"\n";
+    let deny = "[[route.wiki.deny]]\nexpression = \"has(claims.locked) && claims['https://x/y'] == 1\"\n";
+    let settings = read(&format!("{PROVIDER}{ROUTE}{allow}{deny}")).unwrap();
+    let wanted: BTreeSet<String> = settings.providers[0]
+        .wanted_claims
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let expressions = ["email", "email_verified", "level", "r.s", "locked", "https://x/y"];
+    assert!(expressions.iter().all(|claim| wanted.contains(*claim)), "{wanted:?}");
 }
 
 #[test]

@@ -91,14 +91,14 @@ impl Reloader {
         let tls = tls
             .map(|(front, settings)| Ok::<_, TlsError>((front, front.prepare(settings, self.clock.now())?)))
             .transpose()?;
-        let (warnings, exceptions) = (mem::take(&mut settings.warnings), settings.exceptions);
+        let (warnings, unenforced) = (mem::take(&mut settings.warnings), settings.unenforced());
         let take_tls = || {
             if let Some((front, prepared)) = tls {
                 front.take(prepared);
             }
         };
         let cut = self.gateway.replace(super::run::parts(settings), take_tls)?;
-        self.metrics.serves(exceptions, self.clock.now().unix());
+        self.metrics.serves(unenforced, self.clock.now().unix());
         super::run::warn(&warnings);
         for key in self.started.postpones(&changed) {
             tracing::warn!(

@@ -67,7 +67,7 @@ fn remedy(error: &BindError) -> &'static str {
 /// When it cannot be made of its settings, and when an address or a thread is not to be had.
 pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<(Running, Reloader), StartError> {
     let metrics = Arc::new(Metrics::default());
-    metrics.serves(settings.exceptions, clock.now().unix());
+    metrics.serves(settings.unenforced(), clock.now().unix());
     let started = Started::with(&settings);
     let server = settings.server.clone();
     let gateway = Generations::first(parts(settings), clock.clone(), metrics.clone())?;

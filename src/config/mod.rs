@@ -47,8 +47,9 @@ use self::{
 use crate::{
     gateway,
     oauth::jwt::SigningKey,
-    policy::{RouteId, Routes},
-    server as sockets, session as sessions, telemetry,
+    policy::{Mode, RouteId, Routes},
+    server as sockets, session as sessions,
+    telemetry::{self, Unenforced},
     time::Timestamp,
     upstream,
 };
@@ -76,6 +77,17 @@ pub struct Settings {
     pub advice: Vec<Warning>,
     /// How many checks the file weakens, each until its date.
     pub exceptions: usize,
+}
+
+impl Settings {
+    /// How much of what could be checked is not.
+    pub fn unenforced(&self) -> Unenforced {
+        let in_shadow = self.routes.iter().filter(|route| route.mode == Mode::Shadow);
+        Unenforced {
+            exceptions: self.exceptions,
+            routes_in_shadow: in_shadow.count(),
+        }
+    }
 }
 
 /// Loads a file, and what it refers to.

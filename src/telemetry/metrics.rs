@@ -33,6 +33,7 @@ pub struct Metrics {
     generation: Gauge,
     loaded_at: Gauge,
     insecure: Gauge,
+    in_shadow: Gauge,
     certificates: Family<CertificateLabels, Gauge>,
 }
 
@@ -70,6 +71,14 @@ struct CertificateLabels {
     name: String,
 }
 
+/// How much of what a configuration could check it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unenforced {
+    /// Settings called `insecure_…`.
+    pub exceptions: usize,
+    pub routes_in_shadow: usize,
+}
+
 /// How a reload of the configuration ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
@@ -105,6 +114,7 @@ impl Default for Metrics {
             generation: Gauge::default(),
             loaded_at: Gauge::default(),
             insecure: Gauge::default(),
+            in_shadow: Gauge::default(),
             certificates: Family::default(),
         };
         metrics.register();
@@ -161,15 +171,19 @@ impl Metrics {
         registry.register("config_loaded_timestamp_seconds", help, self.loaded_at.clone());
         let help = "Settings called insecure_… that are in force";
         registry.register("insecure_settings", help, self.insecure.clone());
+        let help = "Routes in the shadow, which let everybody pass";
+        registry.register("shadow_routes", help, self.in_shadow.clone());
         let help = "When a certificate of the gateway ends, in seconds since 1970; by the first host that it is for";
         registry.register("certificate_expiry_timestamp_seconds", help, self.certificates.clone());
     }
 
-    /// Notes that a configuration serves from now on, and how many checks it weakens; `now` in seconds since 1970.
-    pub fn serves(&self, exceptions: usize, now: i64) {
+    /// Notes that a configuration serves from now on, and what it does not enforce; `now` in seconds since 1970.
+    pub fn serves(&self, unenforced: Unenforced, now: i64) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.generation.inc();
         self.loaded_at.set(now);
-        self.insecure.set(i64::try_from(exceptions).unwrap_or(i64::MAX));
+        self.insecure.set(count(unenforced.exceptions));
+        self.in_shadow.set(count(unenforced.routes_in_shadow));
     }
 
     /// Notes which certificates are in place, and when they end; of several with one name, the one that ends first.
@@ -290,7 +304,11 @@ mod tests {
     #[test]
     fn everything_is_counted_under_its_name() {
         let metrics = Arc::new(Metrics::default());
-        metrics.serves(2, 1_767_225_600);
+        let unenforced = Unenforced {
+            exceptions: 2,
+            routes_in_shadow: 1,
+        };
+        metrics.serves(unenforced, 1_767_225_600);
         let routes = metrics.routes(["wiki", "public"].into_iter());
         routes.request(&answered(Some((1, "public")), "allow", 200));
         routes.request(&answered(Some((1, "public")), "allow", 204));
@@ -306,6 +324,7 @@ mod tests {
         let connection = metrics.connection();
         let text = metrics.encode();
         for line in [
+            "vestibule_shadow_routes 1\n",
             "vestibule_requests_total{route=\"public\",decision=\"allow\",status=\"2xx\"} 2\n",
             "vestibule_requests_total{route=\"\",decision=\"not_found\",status=\"4xx\"} 1\n",
             "vestibule_requests_total{route=\"wiki\",decision=\"error\",status=\"5xx\"} 1\n",

@@ -10,7 +10,7 @@ mod stopwatch;
 
 pub use access::{AccessRecord, access, wants_access};
 pub use log::{LogError, LogGuard, init};
-pub use metrics::{Metrics, OpenConnection, Reload};
+pub use metrics::{Metrics, OpenConnection, Reload, Unenforced};
 pub use routes::RouteCounts;
 pub use stopwatch::Stopwatch;
 

@@ -428,6 +428,7 @@ async fn a_route_in_the_shadow_lets_everybody_pass_and_counts_who_would_not() {
     assert_eq!(ask(Some(house.jwt("admin"))).await, 502);
     let (_, metrics) = house.admin("/metrics").await;
     for line in [
+        "vestibule_shadow_routes 1\n",
         "vestibule_shadow_refusals_total{route=\"new\",would=\"challenge\"} 1\n",
         "vestibule_shadow_refusals_total{route=\"new\",would=\"deny\"} 1\n",
     ] {

@@ -330,6 +330,11 @@ impl ClaimPath {
             .then_some(Self { segments })
     }
 
+    /// Whether it is the address of which `email_verified` speaks (OIDC Core §5.1).
+    pub fn is_email(&self) -> bool {
+        !self.is_nested() && self.first_segment() == "email"
+    }
+
     pub fn is_nested(&self) -> bool {
         self.segments.len() > 1
     }
@@ -400,7 +405,11 @@ pub struct ClaimNames {
 }
 
 impl ClaimNames {
-    pub fn username(&self, claims: &Claims) -> Option<Box<str>> {
+    /// An address is somebody's name only where it counts as theirs.
+    pub fn username(&self, claims: &Claims, now: Timestamp) -> Option<Box<str>> {
+        if self.username.is_email() {
+            return self.email(claims, now);
+        }
         claims.at(&self.username)?.as_str().map(Into::into)
     }
 
@@ -523,6 +532,18 @@ mod tests {
         assert!(Subject::new("a\nb").is_none());
         assert!(Subject::new("å").is_none());
         assert!(Subject::new(&"a".repeat(256)).is_none());
+    }
+
+    #[test]
+    fn an_address_is_a_name_only_where_it_counts() {
+        let now = Timestamp::from_unix(1_000);
+        let names = ClaimNames {
+            username: ClaimPath::parse("/email").unwrap(),
+            ..ClaimNames::default()
+        };
+        let claimed = |verified: bool| claims(json!({"email": "ann@example.com", "email_verified": verified}));
+        assert_eq!(names.username(&claimed(true), now).as_deref(), Some("ann@example.com"));
+        assert_eq!(names.username(&claimed(false), now), None);
     }
 
     #[test]

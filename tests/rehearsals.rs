@@ -123,6 +123,26 @@ fn explain_shows_what_the_application_would_and_would_not_be_told() {
 }
 
 #[test]
+fn a_claim_that_no_header_can_hold_is_not_called_allowed() {
+    let said = explained(
+        &["https://wiki.example.com/page"],
+        Some(r#"{"sub": "1", "preferred_username": "ann", "groups": ["a,b"]}"#),
+    );
+    has(
+        &said,
+        &[
+            "Answer\n    502\n",
+            "it may pass, but x-forwarded-groups cannot hold the claim, so the request fails\n",
+        ],
+    );
+    let wanted = "request = \"GET https://wiki.example.com/page\"\nas = { sub = \"ann\", groups = [\"a,b\"] }";
+    let (status, ..) = tested(&format!("[[test]]\n{wanted}\nexpect = \"allow\"\n"));
+    assert_eq!(status, 1);
+    let (status, ..) = tested(&format!("[[test]]\n{wanted}\nexpect = \"502\"\n"));
+    assert_eq!(status, 0);
+}
+
+#[test]
 fn explain_reads_a_token_and_speaks_json() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("wiki.toml"), FILE).unwrap();

@@ -283,6 +283,10 @@ impl Outcome<'_> {
             Verdict::Reserved => one("the path is the gateway's own: it answers itself"),
             Verdict::NoRoute => one("no route is at this host and path"),
             Verdict::MethodNotAllowed => one("the route that has this path does not take this method"),
+            Verdict::Decided(Decision::Allow(_)) if self.unwritable().next().is_some() => {
+                let failing = |name| format!("it may pass, but {name} cannot hold the claim, so the request fails");
+                self.unwritable().map(failing).collect()
+            }
             Verdict::Decided(decision) => decided(decision, &self.allow),
         }
     }

@@ -128,6 +128,7 @@ impl Outcome<'_> {
             Verdict::Ambiguous(_) => 400,
             Verdict::MethodNotAllowed => 405,
             Verdict::NoRoute => 404,
+            Verdict::Decided(Decision::Allow(_)) if self.unwritable().next().is_some() => 502,
             Verdict::Reserved | Verdict::Decided(Decision::Allow(_)) => return Expectation::Allow,
             Verdict::Decided(Decision::Login(_)) => return Expectation::Login,
             Verdict::Decided(Decision::Challenge(challenge)) => match challenge {
@@ -143,6 +144,13 @@ impl Outcome<'_> {
         Expectation::Status(status)
     }
 
+    /// Headers that cannot hold what they would have to say: then nothing is said, and the request fails.
+    pub(super) fn unwritable(&self) -> impl Iterator<Item = &HeaderName> {
+        let failing = self.headers.iter().filter(|(_, told)| *told == Told::Unwritable);
+        failing.map(|(name, _)| name)
+    }
+
+    /// Whether the rules let it pass.
     pub(super) fn is_allowed(&self) -> bool {
         matches!(self.verdict, Verdict::Decided(Decision::Allow(_)))
     }
@@ -221,7 +229,7 @@ fn identity(provider: &provider::Settings, person: &Person, proof: Proof, now: T
         issuer: provider.issuer.clone(),
         subject,
         proof,
-        username: names.username(&claims),
+        username: names.username(&claims, now),
         email: names.email(&claims, now),
         groups: names.groups(&claims),
         groups_elsewhere: names.groups_elsewhere(&claims),

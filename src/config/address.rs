@@ -64,6 +64,10 @@ impl FromText for Destination {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("h2c"));
         let (parts, scheme) = match h2c {
             Some((_, rest)) => (Parts::after(Scheme::Http, rest)?, DestinationScheme::H2c),
+            None if !text.contains("://") => {
+                let instead = format!("write the scheme too: \"http://{text}\"");
+                return Err(wrong(format!("is not an http or https URL: \"{text}\""), instead));
+            }
             None => Parts::of(text).map(|parts| match parts.scheme {
                 Scheme::Http => (parts, DestinationScheme::Http),
                 Scheme::Https => (parts, DestinationScheme::Https),

@@ -61,6 +61,7 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
             {
                 everybody(placed, admission, provider, findings);
             }
+            strangers_with_one_name(placed, admission, findings);
         }
     }
     let destination = &placed.upstream.destination;
@@ -143,6 +144,32 @@ fn everybody(placed: &Placed, admission: &Admission, provider: &provider::Settin
             message,
             "take `insecure_unverified_email` out, or name groups or subjects",
         );
+    }
+}
+
+/// `sub`, names, addresses and groups are each provider's own word (OIDC Core §5.7).
+fn strangers_with_one_name(placed: &Placed, admission: &Admission, findings: &mut Findings) {
+    if admission.providers.len() < 2 {
+        return;
+    }
+    let names_provider = |expression: &Expression| expression.tells_providers_apart();
+    let ruled = names_somebody(&admission.allow) && !admission.allow.expression.as_ref().is_some_and(names_provider);
+    let pieces = || {
+        let headers = placed.upstream.identity_headers.iter();
+        headers.flat_map(|header| &header.template.pieces)
+    };
+    let tells =
+        |wanted: fn(&Source) -> bool| pieces().any(|piece| matches!(piece, Piece::Hole(source, _) if wanted(source)));
+    let told = tells(|source| !matches!(source, Source::Issuer | Source::Scopes));
+    if ruled || (told && !tells(|source| *source == Source::Issuer)) {
+        let message = format!(
+            "[route.{}] takes people of {} providers, and each says by itself who is called what and in which group",
+            placed.route.name,
+            admission.providers.len()
+        );
+        let instead = "name one provider in `providers`, ask in an `expression` (provider == \"corp\"), or tell the \
+                       application {issuer} too";
+        findings.advice(placed.at, message, instead);
     }
 }
 

@@ -489,6 +489,7 @@ words! {
         "403" => Expectation::Status(403),
         "404" => Expectation::Status(404),
         "405" => Expectation::Status(405),
+        "502" => Expectation::Status(502),
     }
     Encoding {
         "utf8" => Encoding::Utf8,

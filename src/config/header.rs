@@ -111,9 +111,17 @@ impl FromText for Lists {
 impl FromText for GroupFilter {
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let text = String::from_text(text)?;
-        Ok(match text.strip_suffix('*') {
-            Some(beginning) => Self::Beginning(beginning.into()),
-            None => Self::Exactly(text.into()),
+        let (beginning, is_exact) = match text.strip_suffix('*') {
+            Some(beginning) => (beginning, false),
+            None => (&*text, true),
+        };
+        if beginning.contains('*') {
+            let instead = "put one star at the end, like \"wiki-*\", or name each group";
+            return Err(wrong(format!("has a star that is not at its end: \"{text}\""), instead));
+        }
+        Ok(match is_exact {
+            false => Self::Beginning(beginning.into()),
+            true => Self::Exactly(beginning.into()),
         })
     }
 }
@@ -160,7 +168,11 @@ fn hole_named(name: &str) -> Option<Piece> {
         "sub" => Source::Subject,
         "issuer" => Source::Issuer,
         claim if claim.contains(['{', ' ']) => return None,
-        claim => Source::Claim(ClaimPath::parse(claim)?),
+        claim => match ClaimPath::parse(claim)? {
+            // However it is spelled, nobody is told an address that was not verified.
+            path if path.is_email() => Source::Email,
+            path => Source::Claim(path),
+        },
     };
     let filters = parts.map(|filter| {
         Some(match filter {
@@ -177,6 +189,14 @@ fn hole_named(name: &str) -> Option<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_told_only_where_it_counts_however_it_is_spelled() {
+        for spelled in ["{email}", "{/email}"] {
+            let template = Template::from_text(spelled).unwrap();
+            assert_eq!(template.pieces, [Piece::Hole(Source::Email, Vec::new())]);
+        }
+    }
 
     #[test]
     fn a_template_is_text_with_holes() {

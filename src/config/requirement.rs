@@ -11,7 +11,7 @@ use super::{
     vocabulary::nearest,
 };
 use crate::{
-    identity::Strength,
+    identity::{ClaimPath, Strength},
     policy::{ClaimRule, Expression, Refusal, Requirements, Side, Wanted, Why},
 };
 
@@ -48,6 +48,8 @@ fn rules(side: Side, table: At<file::Rules>, load: &mut Load<'_>) -> Requirement
             "name groups, emails, email_domains, subjects, scopes, claims, acr, amr, max_age, cidrs, client_certificates or an expression, or leave the table out",
         );
     }
+    stars(&rules, load);
+    raw_address(&rules, load);
     Requirements {
         groups: list(rules.groups, Into::into).into(),
         emails: list(rules.emails, |email| email.0.into()),
@@ -75,6 +77,38 @@ fn rules(side: Side, table: At<file::Rules>, load: &mut Load<'_>) -> Requirement
     }
 }
 
+/// A star that stands for nothing looks like one that does.
+fn stars(rules: &file::Rules, load: &mut Load<'_>) {
+    let groups = rules.groups.value().into_iter().flat_map(|list| &list.0);
+    for group in groups.filter(|group| group.value.contains('*')) {
+        let message = format!("the group \"{}\" is compared as it stands, star and all", group.value);
+        let instead = "name each group, or write an `expression`: groups.exists(group, group.startsWith(\"wiki-\"))";
+        load.findings.warning(group.at, message, instead);
+    }
+    let claims = rules.claims.value().into_iter().flat_map(|claims| &claims.0);
+    for value in claims.flat_map(|(_, values)| &values.value.0) {
+        let text = value.value.as_str().unwrap_or_default();
+        if text.strip_suffix('*').unwrap_or(text).contains('*') {
+            let message = format!("in \"{text}\" only a star at the end stands for something");
+            let instead = "write an `expression`, like claims.role.endsWith(\"-admin\")";
+            load.findings.warning(value.at, message, instead);
+        }
+    }
+}
+
+/// `email` among the claims is what somebody typed, until `email_verified` says more.
+fn raw_address(rules: &file::Rules, load: &mut Load<'_>) {
+    let claims = rules.claims.value().into_iter().flat_map(|claims| &claims.0);
+    for (path, _) in claims.filter(|(path, _)| path.value.is_email()) {
+        let message = "the claim `email` counts here though nobody verified the address";
+        load.findings.warning(
+            path.at,
+            message,
+            "write `emails` or `email_domains`, which ask for that",
+        );
+    }
+}
+
 const fn word(side: Side) -> &'static str {
     match side {
         Side::Allow => "allow",
@@ -94,7 +128,13 @@ fn expression(field: Field<ExpressionText>, side: Side, load: &mut Load<'_>) -> 
         let message = format!("the `expression` of `{}` {}, at {place}", word(side), refusal.why);
         load.findings.problem(at, message, instead(&refusal.why));
     };
-    Expression::compile(&text.0, side).map_err(refused).ok()
+    let expression = Expression::compile(&text.0, side).map_err(refused).ok()?;
+    if expression.claims().iter().any(ClaimPath::is_email) {
+        let message = "claims.email counts here though nobody verified the address";
+        load.findings
+            .warning(at, message, "write email, which is there only when it is verified");
+    }
+    Some(expression)
 }
 
 /// What to write instead of what an expression must not have.

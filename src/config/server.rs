@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     thread::available_parallelism,
     time::Duration,
 };
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     gateway::{self, settings::PerMinute},
+    secret::Secret,
     server::{Limits, Settings, Spoken},
     telemetry::LogSettings,
     upstream::BodyLimits,
@@ -56,9 +58,17 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
     let prefix = table.auth_prefix.or(ReservedPath("/oauth2".into()));
     let limits = table.limits.or_default();
     let admin = admin.or_default();
-    let admin_token = admin.token_file.given().and_then(|file| load.secret_file(file));
+    let admin_token = admin.token_file.given().and_then(|file| admin_token(file, load));
     let decisions = admin.decisions.value().map_or(DECISIONS, |count| count.to_usize());
     let admin = admin.listen.given().cloned();
+    if let Some(admin) = admin.as_ref().filter(|admin| !admin.value.ip().is_loopback()) {
+        let message = format!(
+            "{} answers in clear text whoever reaches it: the token can be read on the way",
+            admin.value
+        );
+        let instead = "listen at a loopback address, or let nobody but the network of the monitoring reach it";
+        load.findings.advice(admin.at, message, instead);
+    }
     Server {
         bodies: body_limits(&limits),
         watch: table.watch.or(true),
@@ -95,6 +105,20 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
         tls_at,
         admin,
     }
+}
+
+/// Fewer characters are tried out in no time.
+const SHORTEST_TOKEN: usize = 24;
+
+fn admin_token(file: &At<PathBuf>, load: &mut Load<'_>) -> Option<Secret> {
+    let token = load.secret_file(file)?;
+    if token.expose().len() < SHORTEST_TOKEN {
+        let message = format!("the token has fewer than {SHORTEST_TOKEN} characters");
+        let instead = "make one that nobody guesses: openssl rand -hex 32 > admin.token";
+        load.findings.problem(file.at, message, instead);
+        return None;
+    }
+    Some(token)
 }
 
 fn limits(table: &file::Limits) -> Limits {

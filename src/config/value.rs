@@ -53,7 +53,12 @@ impl FromText for IpNet {
         let network: Self = text
             .parse()
             .map_err(|_| wrong(format!("is not a network: \"{text}\""), instead))?;
-        if network.prefix_len() == 0 {
+        // Halves of all addresses are as bad as all of them; the widest networks that anybody owns are these.
+        let widest = match network {
+            Self::V4(_) => 8,
+            Self::V6(_) => 7,
+        };
+        if network.prefix_len() < widest {
             return Err(wrong(
                 "trusts everybody",
                 "write the networks that the proxies are in, and no others",
@@ -149,7 +154,7 @@ impl FromText for Email {
     fn from_text(text: &str) -> Result<Self, Wrong> {
         let parts = text
             .split_once('@')
-            .filter(|(local, domain)| !local.is_empty() && is_domain(domain));
+            .filter(|(local, domain)| !local.is_empty() && !local.contains('*') && is_domain(domain));
         let instead = "write one address, like \"ann@example.com\"; domains go into `email_domains`";
         parts
             .map(|_| Self(text.into()))

@@ -298,7 +298,7 @@ fn refused(refusal: &Refusal) -> Response<Body> {
         Refusal::Closed => refusal_of(StatusCode::FORBIDDEN, "write `token_file` in [admin] to be let in here"),
         Refusal::Stranger => refusal_of(
             StatusCode::UNAUTHORIZED,
-            "send the token in the file that `token_file` in [admin] names, as a bearer token",
+            "the token is missing or another one: send the one in the file that `token_file` in [admin] names, as a bearer token",
         ),
         Refusal::TooMany(TooMany { retry_after }) => {
             let seconds = retry_after.as_secs();

@@ -90,7 +90,7 @@ impl Rules {
         let names = self.providers.by_id(&identity.provider)?.claim_names();
         (*since <= generation).then(|| {
             Arc::new(Identity {
-                username: names.username(&identity.claims),
+                username: names.username(&identity.claims, now),
                 email: names.email(&identity.claims, now),
                 groups: names.groups(&identity.claims),
                 groups_elsewhere: names.groups_elsewhere(&identity.claims),

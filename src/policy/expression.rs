@@ -186,6 +186,11 @@ impl Expression {
         self.program.needs.uses("email")
     }
 
+    /// Whether it looks at who vouches for the person.
+    pub fn tells_providers_apart(&self) -> bool {
+        ["provider", "issuer"].iter().any(|name| self.program.needs.uses(name))
+    }
+
     /// Whether it looks at the person at all, and not only at the request.
     pub fn names_somebody(&self) -> bool {
         let personal = ["groups", "scopes", "email", "subject", "username"];

@@ -147,7 +147,7 @@ impl Bearer {
             issuer: self.rules.issuer.clone(),
             subject: token.subject,
             proof: Proof::AccessToken,
-            username: names.username(&token.claims),
+            username: names.username(&token.claims, now),
             email: names.email(&token.claims, now),
             groups: names.groups(&token.claims),
             groups_elsewhere: names.groups_elsewhere(&token.claims),

@@ -105,7 +105,7 @@ impl Session {
             issuer: login.issuer.clone(),
             subject: login.subject.clone(),
             proof: Proof::Session,
-            username: names.username(&login.claims),
+            username: names.username(&login.claims, now),
             email: names.email(&login.claims, now),
             groups: names.groups(&login.claims),
             groups_elsewhere: names.groups_elsewhere(&login.claims),

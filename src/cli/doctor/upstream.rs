@@ -152,10 +152,18 @@ fn believed(
         (true, true) => Note::doubtful(format!(
             "it answers {plain} to whoever comes past the gateway, whether or not they write {listed} by hand"
         )),
-        (_, false) => Note::fine(format!(
+        (_, false) if asks_who(forged) => Note::fine(format!(
             "{listed} written by hand open nothing from here: {plain} without, {forged} with"
         )),
+        (_, false) => Note::doubtful(format!(
+            "it answers {forged} to {listed} written by hand ({plain} without), which does not say whom it would believe"
+        )),
     }
+}
+
+/// Whether an answer is that of an application which asks people who they are.
+fn asks_who(status: StatusCode) -> bool {
+    status.is_redirection() || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// How large a head it takes, as far as it is tried.

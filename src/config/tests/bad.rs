@@ -120,6 +120,11 @@ fn a_server_trusts_and_keeps_only_what_it_should() {
         "trusts everybody",
         "networks",
     );
+    in_file(
+        "[server]\ntrusted_proxies = [§\"128.0.0.0/1\"]",
+        "trusts everybody",
+        "networks",
+    );
     in_file("[server]\nauth_prefix = §\"/\"", "not a path to keep", "/oauth2");
     in_file("[server]\nlisten = §[]", "empty list", "leave the key out");
     in_file(

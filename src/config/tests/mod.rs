@@ -268,6 +268,29 @@ fn i4_every_header_of_every_route_is_scrubbed() {
 }
 
 #[test]
+fn what_looks_like_a_rule_and_is_another_one_is_warned_about() {
+    let warned = |rules: &str| {
+        let route = "[route.a]\nurl = \"http://a.localhost\"\nupstream = \"http://127.0.0.1:3000\"\n";
+        warnings(&read(&format!("{PROVIDER}{route}{rules}\n")).unwrap())
+    };
+    let starred = "the group \"wiki-*\" is compared as it stands";
+    assert!(warned("allow.groups = [\"wiki-*\"]").contains(starred));
+    assert!(warned("[[route.a.deny]]\ngroups = [\"wiki-*\"]").contains(starred));
+    assert!(warned("allow.claims = { role = [\"*-admin\"] }").contains("only a star at the end"));
+    assert!(!warned("allow.claims = { role = [\"admin-*\"] }").contains("only a star"));
+    for raw in [
+        "claims = { email = [\"ann@example.com\"] }",
+        "expression = \"claims.email == 'ann@example.com'\"",
+    ] {
+        assert!(
+            warned(&format!("[route.a.allow]\n{raw}")).contains("though nobody verified"),
+            "{raw}"
+        );
+    }
+    assert!(!warned("allow.emails = [\"ann@example.com\"]").contains("verified"));
+}
+
+#[test]
 fn unencrypted_sessions_are_warned_about() {
     let route = "[route.a]\nurl = \"http://a.example\"\nupstream = \"http://a\"\n";
     let settings = read(&format!("[server]\nlisten = [\"0.0.0.0:4180\"]\n{PROVIDER}{route}")).unwrap();

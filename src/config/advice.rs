@@ -9,7 +9,7 @@ use super::{
     route::Placed,
 };
 use crate::{
-    policy::{Access, Admission, Expression, Requirements},
+    policy::{Access, Admission, ClientCertificate, Expression, Requirements},
     provider,
     session::Settings as SessionSettings,
     upstream::{
@@ -50,8 +50,14 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
     let name = &placed.route.name;
     match &placed.route.access {
         Access::Public => {
-            let message =
-                format!("[route.{name}] is public: whoever comes is let in, and the application is not told who");
+            let message = match placed.route.client_certificate {
+                ClientCertificate::Optional => {
+                    format!("[route.{name}] is public: whoever comes is let in, and the application is not told who")
+                }
+                ClientCertificate::Require => format!(
+                    "[route.{name}] asks for no login: any certificate of the authorities in `client_ca_file` is let in"
+                ),
+            };
             findings.advice(placed.at, message, "leave auth = [\"public\"] out, if it should not be");
         }
         Access::Protected(admission) => {

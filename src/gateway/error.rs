@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::{
-    identity::Shortfall,
+    identity::{Shortfall, Strength},
     oauth::authorization::AuthorizationError,
     provider::ProviderError,
     session::{KeepError, StoreError, TooLarge},
@@ -38,8 +38,8 @@ pub enum Error {
     #[error(transparent)]
     LoginResponse(#[from] AuthorizationError),
     /// The provider logged somebody in, but not as strongly or as lately as it was asked to (RFC 9470 §5).
-    #[error("the login does not meet {0}")]
-    LoginTooWeak(Shortfall),
+    #[error("the login does not meet {shortfall}: wanted {}", wanted.in_words(*shortfall))]
+    LoginTooWeak { shortfall: Shortfall, wanted: Strength },
     #[error("logged in again and again without arriving")]
     LoginLoop,
     #[error(transparent)]

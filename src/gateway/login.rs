@@ -200,10 +200,15 @@ impl Gateway {
         let (return_to, strength) = (grant.return_to().to_owned(), grant.strength().clone());
         let login = provider.redeem(grant, now).await?;
         // To go back would only lead here again.
-        if let Some(shortfall) = strength.shortfall(&login.claims, now) {
-            return Err(Error::LoginTooWeak(shortfall));
-        }
+        let shortfall = strength.shortfall(&login.claims, now);
         let session = Session::begin(login, now).started_from(visit.address);
+        if let Some(shortfall) = shortfall {
+            visit.known_as(&session.identity(provider.claim_names(), now, now));
+            return Err(Error::LoginTooWeak {
+                shortfall,
+                wanted: strength,
+            });
+        }
         visit
             .cookies
             .extend(self.sessions.begin(&session, &jar, origin, now).await.map_err(unkept)?);

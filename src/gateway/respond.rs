@@ -225,12 +225,16 @@ fn notice_of(error: &Error) -> Notice {
         .explained(format!("The parameter {name} repeats, is unknown, or leads elsewhere.")),
         Error::LoginUnknown => start_again(),
         Error::LoginResponse(response) => login_response(response),
-        Error::LoginTooWeak(_) => Notice::new(StatusCode::FORBIDDEN, "login_too_weak", "A stronger login is needed")
-            .explained(
-                "The identity provider logged you in, but not in the way that this place asks for, or not just now. \
+        Error::LoginTooWeak { .. } => Notice::new(
+            StatusCode::FORBIDDEN,
+            "login_too_weak",
+            "A stronger login is needed",
+        )
+        .explained(
+            "The identity provider logged you in, but not in the way that this place asks for, or not just now. \
              Whoever runs the identity provider can say whether your account can do that.",
-            )
-            .offering(Action::StartAgain),
+        )
+        .offering(Action::StartAgain),
         Error::LoginLoop => Notice::new(StatusCode::BAD_REQUEST, "login_loop", "The login goes in circles")
             .explained(
                 "You were logged in several times within a minute, and each time the browser came back as nobody. \

@@ -154,6 +154,11 @@ impl<'a> Visit<'a> {
         }
     }
 
+    /// Who was about to be let in by a login that does not count.
+    pub(super) fn known_as(&mut self, identity: &Arc<Identity>) {
+        self.identity = Some(identity.clone());
+    }
+
     pub(super) fn allowed(&mut self, permit: &Permit) {
         self.decision = "allow";
         if let Some(refusal) = permit.refusal() {

@@ -59,6 +59,17 @@ impl Strength {
         (!self.age_met(claims, now)).then_some(Shortfall::MaxAge)
     }
 
+    /// What would make up for a shortfall.
+    pub fn in_words(&self, shortfall: Shortfall) -> String {
+        match shortfall {
+            Shortfall::Acr => self.acr.join(" or "),
+            Shortfall::Amr => self.amr.join(" or "),
+            Shortfall::MaxAge => self
+                .max_age
+                .map_or_else(String::new, |age| format!("{} s at most", age.as_secs())),
+        }
+    }
+
     pub fn acr_met(&self, claims: &Claims) -> bool {
         self.acr.is_empty() || claims.text("acr").is_some_and(|acr| lists(&self.acr, acr))
     }

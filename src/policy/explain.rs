@@ -7,7 +7,10 @@ use serde_json::Value;
 use super::{
     Case, ClaimRule, Host, Lookup, Path, RequestFacts, Requirement, Requirements, Route, RouteUrl, Routes, Wanted,
 };
-use crate::{certificate::Name, identity::auth_time};
+use crate::{
+    certificate::Name,
+    identity::{Shortfall, auth_time},
+};
 
 /// A URL of a route, and what it has to do with a request.
 #[derive(Debug)]
@@ -191,16 +194,13 @@ impl Requirements {
                 let names: Vec<&str> = self.client_certificates.iter().map(Name::as_str).collect();
                 names.join(" or ")
             }
-            Requirement::Acr => self.strength.acr.join(" or "),
-            Requirement::Amr => self.strength.amr.join(" or "),
+            Requirement::Acr => self.strength.in_words(Shortfall::Acr),
+            Requirement::Amr => self.strength.in_words(Shortfall::Amr),
             Requirement::Expression => self
                 .expression
                 .as_ref()
                 .map_or_else(String::new, |expression| expression.source().into()),
-            Requirement::MaxAge => self
-                .strength
-                .max_age
-                .map_or_else(String::new, |age| format!("{} s at most", age.as_secs())),
+            Requirement::MaxAge => self.strength.in_words(Shortfall::MaxAge),
         }
     }
 }

@@ -106,6 +106,21 @@ async fn the_reference_of_a_denied_page_leads_to_the_requirement_that_was_not_me
 }
 
 #[tokio::test]
+async fn who_cannot_log_in_strongly_enough_is_found_with_what_was_wanted() {
+    let heaven = "[route.heaven]\nurl = \"http://ADDRESS/heaven\"\nupstream = \"http://127.0.0.1:9\"\n\
+                  allow.acr = [\"urn:nobody:has\"]\n";
+    let (house, _file) = watched_house("", heaven).await;
+    let mut alice = Browser::new();
+    let form = alice.open(&house.url("/heaven")).await;
+    let page = alice.log_in(&form, "alice", "alice").await;
+    assert_eq!(page.status, 403);
+    let (_, found) = decisions(&house, &format!("/{}", reference(&page))).await;
+    assert_eq!(found["subject"], "alice");
+    assert_eq!(found["provider"], "corp");
+    assert_eq!(found["reason"], "the login does not meet acr: wanted urn:nobody:has");
+}
+
+#[tokio::test]
 async fn every_refusal_is_found_and_nothing_that_was_let_in() {
     let route = |name: &str, keys: &str| {
         format!(

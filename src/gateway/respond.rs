@@ -204,7 +204,7 @@ fn notice_of(error: &Error) -> Notice {
             "method_not_allowed",
             "The method is not allowed",
         )
-        .explained("CONNECT and TRACE are never forwarded.")
+        .explained("CONNECT, TRACE and methods in small letters are never forwarded.")
         .with(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
         Error::MethodNotAllowed(methods) => {
             let list: Vec<_> = methods.iter().map(http::Method::as_str).collect();

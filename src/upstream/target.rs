@@ -14,6 +14,8 @@ pub struct Target {
     host: Arc<str>,
     port: Option<u16>,
     path_and_query: PathAndQuery,
+    /// Where the path encodes what a route may spell plainly: the path as it is compared.
+    compared: Option<Arc<String>>,
 }
 
 /// Why a request target is ambiguous: 400.
@@ -29,10 +31,12 @@ impl Target {
     pub fn read(parts: &Parts) -> Result<Self, AmbiguousTarget> {
         one_framing(&parts.headers)?;
         let authority = authority(parts)?;
+        let path_and_query = canonical(parts.uri.path_and_query())?;
         Ok(Self {
             host: lower(host(authority.host())?),
             port: port(&authority)?,
-            path_and_query: canonical(parts.uri.path_and_query())?,
+            compared: compared(path_and_query.path()),
+            path_and_query,
         })
     }
 
@@ -45,8 +49,13 @@ impl Target {
         self.port
     }
 
+    /// As it is compared with routes and rules: nothing is encoded that they can spell plainly. What is sent upstream may
+    /// have more of it encoded, as it came, for to some applications that is another path (RFC 3986 §2.2).
     pub fn path(&self) -> &str {
-        self.path_and_query.path()
+        match &self.compared {
+            Some(path) => path,
+            None => self.path_and_query.path(),
+        }
     }
 
     pub fn query(&self) -> Option<&str> {
@@ -149,6 +158,40 @@ fn canonical(target: Option<&PathAndQuery>) -> Result<PathAndQuery, AmbiguousTar
     PathAndQuery::try_from(rewritten).map_err(|_| AmbiguousTarget("its path cannot be written plainly"))
 }
 
+/// What the paths of routes may have besides what is never encoded: to many applications it is the same either way.
+const SPELLED_PLAINLY: &[u8] = b"!$&'()*+,=:@";
+
+/// The path with that decoded; `None` where none of it is encoded.
+fn compared(path: &str) -> Option<Arc<String>> {
+    let encoded = |rest: &[u8]| match rest {
+        [b'%', high, low, ..] => {
+            let byte = hex(*high)? << 4 | hex(*low)?;
+            SPELLED_PLAINLY.contains(&byte).then_some(byte)
+        }
+        _ => None,
+    };
+    let bytes = path.as_bytes();
+    let first = (0..bytes.len()).find(|at| bytes.get(*at..).and_then(encoded).is_some())?;
+    let mut plain = String::with_capacity(path.len());
+    let mut rest = bytes;
+    plain.push_str(path.get(..first)?);
+    rest = rest.get(first..)?;
+    while let Some((byte, after)) = rest.split_first() {
+        match encoded(rest) {
+            Some(byte) => {
+                plain.push(byte.into());
+                rest = rest.get(3..)?;
+            }
+            // A canonical path is ASCII.
+            None => {
+                plain.push((*byte).into());
+                rest = after;
+            }
+        }
+    }
+    Some(plain.into())
+}
+
 /// The path with no character encoded that need not be (RFC 3986 §6.2.2).
 fn decoded(path: &str) -> Result<Cow<'_, str>, AmbiguousTarget> {
     let plain = |b: u8| b > b' ' && b < 0x7f && !matches!(b, b'%' | b'\\' | b';' | b'#');
@@ -231,6 +274,28 @@ mod tests {
         assert_eq!(path("/caf%c3%a9").unwrap(), "/caf%C3%A9");
         assert_eq!(path("/a/b/?").unwrap(), "/a/b/?");
         assert_eq!(path("/").unwrap(), "/");
+    }
+
+    #[test]
+    fn i1_what_a_route_spells_plainly_is_compared_plainly_and_sent_as_it_came() {
+        for (came, compared, sent) in [
+            ("/users%3Apurge", "/users:purge", "/users%3Apurge"),
+            (
+                "/%40admin/%21%24%26%27%28%29%2a%2B%2C%3d?x=%3A",
+                "/@admin/!$&'()*+,=",
+                "",
+            ),
+            ("/a%2525%3A", "/a%2525:", "/a%2525%3A"),
+            ("/%C3%A9%40", "/%C3%A9@", "/%C3%A9%40"),
+            ("/@plain:", "/@plain:", "/@plain:"),
+        ] {
+            let target = read(came, "a").unwrap();
+            assert_eq!(target.path(), compared);
+            if !sent.is_empty() {
+                assert_eq!(target.path_and_query(), sent);
+                assert_eq!(target.to_uri().path(), sent);
+            }
+        }
     }
 
     #[test]

@@ -285,6 +285,43 @@ async fn n_083_credentials_stay_here_and_other_cookies_go_on() {
 }
 
 #[tokio::test]
+async fn i_1_no_other_spelling_of_a_path_or_of_a_method_takes_another_route() {
+    let house = House::open_with(|address| {
+        let at = |path: &str| format!("url = \"http://{address}/open{path}\"\nupstream = \"http://127.0.0.1:9\"\n");
+        format!(
+            "\n[route.open]\n{}auth = [\"public\"]\n[route.purge]\n{}[route.team]\n{}[route.write]\n{}methods = [\"POST\"]\n",
+            at(""),
+            at("/users:purge"),
+            at("/@admin"),
+            at(""),
+        )
+    })
+    .await;
+    for target in [
+        "/open/users:purge",
+        "/open/users%3Apurge",
+        "/open/users%3apurge",
+        "/open/%40admin/x",
+        "/open/@admin/x",
+    ] {
+        assert_eq!(status(house.address, &get(&house, target, "")).await, 401, "{target}");
+    }
+    let asked = String::from_utf8(get(&house, "/open/page", "")).unwrap();
+    assert_eq!(status(house.address, asked.as_bytes()).await, 502, "nobody is there");
+    assert_eq!(
+        status(house.address, asked.replacen("GET", "POST", 1).as_bytes()).await,
+        401
+    );
+    for method in ["post", "Post", "pOST", "trace", "connect"] {
+        assert_eq!(
+            status(house.address, asked.replacen("GET", method, 1).as_bytes()).await,
+            405,
+            "{method}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn i_10_h2c_is_never_forwarded() {
     let house = House::open().await;
     let upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n";

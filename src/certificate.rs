@@ -130,7 +130,10 @@ impl Name {
             Some(("dns", host)) => {
                 alternative(host, host.to_ascii_lowercase() == *host, "write the host in lower case")
             }
-            Some(("email", address)) => alternative(address, address.contains('@'), "write a whole address"),
+            Some(("email", address)) => {
+                let is_right = address.contains('@') && with_lower_domain(address) == *address;
+                alternative(address, is_right, "write a whole address, its domain in lower case")
+            }
             Some(("uri", uri)) => alternative(uri, uri.contains(':'), "write a whole URI, like \"uri:spiffe://…\""),
             _ => whole_subject(text),
         }?;
@@ -145,6 +148,9 @@ fn is_alternative(name: &str) -> bool {
 fn alternative(value: &str, is_right: bool, instead: &'static str) -> Result<(), &'static str> {
     if value.contains('*') {
         return Err("write one name; a star stands for nothing here");
+    }
+    if !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("write it in ASCII and without blanks, as certificates do");
     }
     (is_right && !value.is_empty()).then_some(()).ok_or(instead)
 }
@@ -164,8 +170,12 @@ fn whole_subject(text: &str) -> Result<(), &'static str> {
     let is_short = |kind: &str| TYPES.iter().any(|(_, short)| *short == kind);
     let is_numbers = |kind: &str| kind.contains('.') && kind.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     for piece in &pieces {
-        let kind = piece.split_once('=').map_or("", |(kind, _)| kind);
-        if !is_short(kind) && !is_numbers(kind) {
+        let (kind, value) = piece.split_once('=').unwrap_or(("", ""));
+        let is_right = match is_short(kind) {
+            true => plain(value).is_some_and(|text| !text.is_empty() && escaped(&text) == value) || is_bytes(value),
+            false => is_numbers(kind) && is_bytes(value) && TYPES.iter().all(|(numbers, _)| *numbers != kind),
+        };
+        if !is_right {
             return Err(
                 "write the whole subject like \"CN=ops-1,O=Example\" (the types in capitals, no blanks around commas), or \
                  \"dns:…\", \"email:…\" or \"uri:…\"; `vestibule explain --certificate FILE` shows the names of a certificate",
@@ -173,6 +183,38 @@ fn whole_subject(text: &str) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// The bytes of a value that is no plain text.
+fn is_bytes(value: &str) -> bool {
+    let digits = value.strip_prefix('#').unwrap_or_default();
+    let hexadecimal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    digits.len() > 2 && digits.len().is_multiple_of(2) && digits.bytes().all(hexadecimal)
+}
+
+/// A value without its backslashes (RFC 4514 §3); `None` where one stands before nothing that needs it.
+fn plain(value: &str) -> Option<String> {
+    let mut plain = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match (byte, after) {
+            (b'\\', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                let digits = std::str::from_utf8(rest.get(1..3)?).ok()?;
+                plain.push(u8::from_str_radix(digits, 16).ok()?);
+                after
+            }
+            (b'\\', [escaped, after @ ..]) => {
+                plain.push(*escaped);
+                after
+            }
+            (b'\\', []) => return None,
+            (byte, after) => {
+                plain.push(*byte);
+                after
+            }
+        };
+    }
+    String::from_utf8(plain).ok()
 }
 
 /// The names of the kinds that rules know.
@@ -369,6 +411,18 @@ mod tests {
             "uri:ops",
             "ip:127.0.0.1",
             "CN=a\n",
+            "CN=",
+            "CN=a,CN=",
+            "CN=ops;1",
+            "CN=ops-1 ",
+            "CN= ops-1",
+            "CN=#ops",
+            r"CN=ops\-1",
+            "CN=ops\\",
+            "2.5.4.3=ops-1",
+            "2.5.4.3=#0c036f7073",
+            "email:ops@Example.com",
+            "uri:spiffe://é",
         ] {
             assert!(Name::read(name).is_err(), "{name}");
         }
@@ -376,6 +430,8 @@ mod tests {
             "CN=ops-1",
             r"CN=Ops\, Inc+UID=7,O=Example AG",
             "1.2.840.113549.1.9.1=#1601",
+            r"CN=\#ops\ ",
+            "CN=#1e020041",
             "dns:a.b",
             "email:a@b",
         ] {

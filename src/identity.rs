@@ -174,10 +174,16 @@ impl Claims {
     /// The same, also where it was fetched from there.
     pub fn is_said_to_be_elsewhere(&self, path: &ClaimPath) -> bool {
         let name = path.first_segment();
-        let names = self.member("_claim_names");
+        // However oddly it is written: who says that there is more has said it.
+        let named = match self.member("_claim_names") {
+            Some(Value::Object(names)) => names.contains_key(name),
+            Some(Value::Array(names)) => names.iter().any(|named| named == name),
+            Some(named) => named == name,
+            None => false,
+        };
         let flag = self.member("hasgroups").filter(|_| name == "groups");
-        names.is_some_and(|names| names.get(name).is_some())
-            || flag.is_some_and(|flag| *flag == Value::Bool(true) || flag.as_str() == Some("true"))
+        let is_no = |flag: &Value| matches!(flag, Value::Null | Value::Bool(false)) || *flag == "false" || *flag == 0;
+        named || flag.is_some_and(|flag| !is_no(flag))
     }
 
     /// Puts a member in the place of what was there.
@@ -330,6 +336,13 @@ impl ClaimPath {
             .then_some(Self { segments })
     }
 
+    /// Of an address of mail (OIDC Core §5.1).
+    pub fn email() -> Self {
+        Self {
+            segments: vec!["email".into()],
+        }
+    }
+
     /// Whether it is the address of which `email_verified` speaks (OIDC Core §5.1).
     pub fn is_email(&self) -> bool {
         !self.is_nested() && self.first_segment() == "email"
@@ -381,7 +394,7 @@ pub struct Identity {
     /// What the provider's `groups_claim` says.
     pub groups: Vec<Box<str>>,
     /// Whether there may be groups that nobody told: no groups, and not the same as none.
-    pub groups_elsewhere: bool,
+    pub groups_unknown: bool,
     pub scopes: Scopes,
     pub claims: Claims,
     /// When the proof ends.
@@ -417,8 +430,15 @@ impl ClaimNames {
         claims.texts_at(&self.groups).into_iter().map(Into::into).collect()
     }
 
-    pub fn groups_elsewhere(&self, claims: &Claims) -> bool {
-        claims.is_elsewhere(&self.groups)
+    /// Whether there may be groups that [`groups`](Self::groups) does not have: somebody else keeps them, or they are
+    /// no list of texts.
+    pub fn groups_unknown(&self, claims: &Claims) -> bool {
+        let is_told = match claims.at(&self.groups) {
+            None | Some(Value::Null | Value::String(_)) => true,
+            Some(Value::Array(values)) => values.iter().all(Value::is_string),
+            Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => false,
+        };
+        !is_told || claims.is_elsewhere(&self.groups)
     }
 
     /// An address counts when the provider says `email_verified: true` (OIDC Core §5.1).
@@ -506,6 +526,32 @@ mod tests {
     fn claims_that_nest_too_deeply_are_refused() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
         assert!(Claims::from_json(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn groups_are_known_only_where_all_of_them_can_be_read() {
+        let names = ClaimNames::default();
+        for known in [
+            json!({}),
+            json!({"groups": null}),
+            json!({"groups": []}),
+            json!({"groups": "ops"}),
+            json!({"hasgroups": false}),
+        ] {
+            assert!(!names.groups_unknown(&claims(known.clone())), "{known}");
+        }
+        for unknown in [
+            json!({"groups": [{"name": "ops"}]}),
+            json!({"groups": ["staff", 7]}),
+            json!({"groups": {"ops": {}}}),
+            json!({"groups": 7}),
+            json!({"_claim_names": {"groups": "src1"}}),
+            json!({"_claim_names": ["groups"]}),
+            json!({"hasgroups": 1}),
+            json!({"hasgroups": "true"}),
+        ] {
+            assert!(names.groups_unknown(&claims(unknown.clone())), "{unknown}");
+        }
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn ann() -> Identity {
         groups: (0..200)
             .map(|number| format!("department-{number:03}").into())
             .collect(),
-        groups_elsewhere: false,
+        groups_unknown: false,
         scopes: Scopes::parse("openid read write"),
         claims: Claims::from_json(claims.to_string().as_bytes()).unwrap(),
         expires_at: NOW.plus(Duration::from_secs(60)),

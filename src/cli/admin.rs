@@ -144,9 +144,16 @@ pub(super) fn columns<const N: usize>(names: [&str; N], lines: impl Iterator<Ite
 
 /// Names are the provider's: none of them may write elsewhere on the screen, or shift a column.
 pub(super) fn harmless(text: &str) -> String {
-    let letter = |letter: char| match letter.is_control() || letter.is_whitespace() {
+    let moves =
+        |letter: char| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let letter = |letter: char| match letter.is_control() || letter.is_whitespace() || moves(letter) {
         true => letter.escape_unicode().to_string(),
         false => letter.to_string(),
     };
     text.chars().map(letter).collect()
+}
+
+/// The same for words, with blanks between them.
+pub(super) fn harmless_words(text: &str) -> String {
+    text.split(' ').map(harmless).collect::<Vec<_>>().join(" ")
 }

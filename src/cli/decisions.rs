@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     No,
-    admin::{Admin, Tell, columns, encoded, harmless, tell},
+    admin::{Admin, Tell, columns, encoded, harmless, harmless_words, tell},
 };
 use crate::time::{Timestamp, duration::Shown};
 
@@ -133,9 +133,9 @@ impl Decision {
             Shown(now.since(self.at)).to_string(),
             self.status.to_string(),
             self.decided(),
-            self.reason.as_deref().map_or("-".to_owned(), printable),
+            self.reason.as_deref().map_or("-".to_owned(), harmless_words),
             who.map_or("-".to_owned(), |who| harmless(who)),
-            printable(&format!("{} {}{}", self.method, self.host, self.path)),
+            harmless_words(&format!("{} {}{}", self.method, self.host, self.path)),
         ]
     }
 
@@ -155,7 +155,7 @@ impl Decision {
             ("at", Some(moment(self.at))),
             ("route", known(&self.route)),
             ("decision", Some(self.decided())),
-            ("reason", self.reason.as_deref().map(printable)),
+            ("reason", self.reason.as_deref().map(harmless_words)),
             ("who", known(&self.username)),
             (
                 "subject",
@@ -190,7 +190,10 @@ impl Asked {
         for asked in &self.requirements {
             let met = if asked.met { "yes" } else { "no " };
             let claim = asked.claim.as_ref().map(|claim| format!(" {}", harmless(claim)));
-            let wanted = asked.wanted.as_ref().map(|wanted| format!(": {}", printable(wanted)));
+            let wanted = asked
+                .wanted
+                .as_ref()
+                .map(|wanted| format!(": {}", harmless_words(wanted)));
             // Writing into a text does not fail.
             let _ = writeln!(
                 text,
@@ -206,9 +209,4 @@ impl Asked {
 
 fn moment(at: Timestamp) -> String {
     jiff::Timestamp::from_second(at.unix()).map_or_else(|_| at.unix().to_string(), |at| at.to_string())
-}
-
-/// Words that are the gateway's own, with blanks between them.
-fn printable(text: &str) -> String {
-    text.split(' ').map(harmless).collect::<Vec<_>>().join(" ")
 }

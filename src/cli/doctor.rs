@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::runtime::Builder;
 
-use super::{ConfigFile, No, check};
+use super::{ConfigFile, No, admin::harmless_words, check};
 use crate::{
     config::{self, Settings},
     gateway::settings::redirect_endpoint,
@@ -119,7 +119,7 @@ fn in_words(charts: &[Chart]) -> String {
     for chart in charts {
         let _ = writeln!(text, "{}", chart.name);
         for note in &chart.notes {
-            let _ = writeln!(text, "  {:<5}  {}", word(note.grade), note.text);
+            let _ = writeln!(text, "  {:<5}  {}", word(note.grade), harmless_words(&note.text));
         }
     }
     text

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     No,
+    admin::harmless_words,
     rehearsal::{Outcome, Told, Verdict, rehearse},
 };
 use crate::{
@@ -198,7 +199,11 @@ fn in_words(rehearsal: &Rehearsal, outcome: &Outcome<'_>, settings: &Settings) -
     let _ = writeln!(text, "    {}", who(outcome));
     if let Some(certificate) = &rehearsal.certificate {
         let names: Vec<&str> = certificate.names().collect();
-        let _ = writeln!(text, "    with a certificate that is called {}", names.join(", "));
+        let _ = writeln!(
+            text,
+            "    with a certificate that is called {}",
+            harmless_words(&names.join(", "))
+        );
     }
     for (title, findings) in outcome.tables() {
         let _ = writeln!(text, "\n{title}");
@@ -207,13 +212,15 @@ fn in_words(rehearsal: &Rehearsal, outcome: &Outcome<'_>, settings: &Settings) -
             let _ = writeln!(
                 text,
                 "  {mark} {}: wanted {}; found {}",
-                finding.requirement, finding.wanted, finding.found
+                finding.requirement,
+                harmless_words(&finding.wanted),
+                harmless_words(&finding.found)
             );
         }
     }
     let _ = writeln!(text, "\nAnswer\n    {}", outcome.word());
     for reason in outcome.reasons() {
-        let _ = writeln!(text, "    {reason}");
+        let _ = writeln!(text, "    {}", harmless_words(&reason));
     }
     if outcome.is_allowed() {
         text.push_str(&headers(outcome, settings));
@@ -225,7 +232,7 @@ fn headers(outcome: &Outcome<'_>, settings: &Settings) -> String {
     let mut text = String::from("\nThe application is told\n");
     for (name, told) in &outcome.headers {
         let _ = match told {
-            Told::Value(value) => writeln!(text, "    {name}: {value}"),
+            Told::Value(value) => writeln!(text, "    {name}: {}", harmless_words(value)),
             Told::Secret(words) => writeln!(text, "    {name}: {words}"),
             Told::Missing => writeln!(text, "    no {name}: the claim is missing"),
             Told::Unwritable => writeln!(text, "    {name} cannot hold the claim: the request would fail"),
@@ -256,7 +263,7 @@ fn who(outcome: &Outcome<'_>) -> String {
                 Proof::Session => "a session",
                 Proof::AccessToken => "an access token",
             };
-            let name = identity.username.as_deref().unwrap_or(identity.subject.as_str());
+            let name = harmless_words(identity.username.as_deref().unwrap_or(identity.subject.as_str()));
             format!(
                 "{name} (sub {}), by {proof} of `{}`",
                 identity.subject, identity.provider

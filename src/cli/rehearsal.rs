@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, Request, header};
 
 use crate::{
+    certificate::Certificate,
     config::{
         Settings,
         rehearsal::{Expectation, Person, Rehearsal},
@@ -88,7 +89,7 @@ pub(super) fn rehearse<'a>(settings: &'a Settings, rehearsal: &Rehearsal, now: T
         certificate: rehearsal.certificate.as_ref(),
     };
     outcome.candidates = settings.routes.candidates(&facts);
-    if is_reserved(settings, &target) {
+    if is_reserved(settings, &target, facts.certificate) {
         outcome.verdict = Verdict::Reserved;
         return outcome;
     }
@@ -177,10 +178,10 @@ fn target(rehearsal: &Rehearsal) -> Result<Target, &'static str> {
     Target::read(&parts).map_err(|ambiguous| ambiguous.0)
 }
 
-fn is_reserved(settings: &Settings, target: &Target) -> bool {
+fn is_reserved(settings: &Settings, target: &Target, certificate: Option<&Certificate>) -> bool {
     let described = settings
         .routes
-        .described_at(target.host(), target.port(), target.path());
+        .described_at(target.host(), target.port(), target.path(), certificate);
     if described.is_some() {
         return true;
     }
@@ -232,7 +233,7 @@ fn identity(provider: &provider::Settings, person: &Person, proof: Proof, now: T
         username: names.username(&claims, now),
         email: names.email(&claims, now),
         groups: names.groups(&claims),
-        groups_elsewhere: names.groups_elsewhere(&claims),
+        groups_unknown: names.groups_unknown(&claims),
         // A login holds what it asked for, unless it is said otherwise.
         scopes: scopes.unwrap_or_else(|| match proof {
             Proof::Session => provider.scopes.clone(),

@@ -54,7 +54,8 @@ impl Gateway {
                 match by_token {
                     Authentication::Verified(token) if admission.session_first() => {
                         let by_session = self.by_session(admission, credential, origin, visit, now);
-                        Admission::beside(token, Box::pin(by_session).await?)
+                        let by_session = Box::pin(by_session).await?;
+                        Admission::beside(token, self.with_token_for(route, by_session, visit, now))
                     }
                     by_token => by_token,
                 }

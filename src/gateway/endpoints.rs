@@ -251,13 +251,13 @@ impl Gateway {
     /// What a browser needs to get to a path: the providers that it may choose from, and how strong a login. Where it
     /// needs none, all providers of this origin.
     fn demand_of(&self, return_to: &str, request: &Scrubbed, visit: &Visit<'_>) -> LoginDemand {
-        let path = return_to.split('?').next().unwrap_or("/");
+        let target = local_target(return_to, request);
         let nobody = Peer::at(Ipv4Addr::UNSPECIFIED.into());
         let asked = Asked::of(request, visit.reader.client, visit.reader.initiator, nobody);
         let facts = RequestFacts {
             method: &Method::GET,
-            path,
-            ..asked.facts()
+            path: target.as_ref().map_or("/", Target::path),
+            ..asked.facts(visit.now)
         };
         if let Lookup::Found(route) = self.routes.find(&facts)
             && let Access::Protected(admission) = &route.access

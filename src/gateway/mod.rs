@@ -138,7 +138,7 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let target = Target::read(&parts)?;
         visit.arrived_at(&target);
-        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        if is_unsupported(&parts.method) {
             return Err(Error::MethodUnsupported);
         }
         let origin = self.routes.origin(target.host(), target.port()).ok_or(Error::NoRoute)?;
@@ -149,7 +149,11 @@ impl Gateway {
 
         visit.address = address_of(&scrubbed, peer.address);
         let target = scrubbed.target();
-        if let Some(resource) = self.routes.described_at(target.host(), target.port(), target.path()) {
+        let certificate = peer.certificate(now);
+        if let Some(resource) = self
+            .routes
+            .described_at(target.host(), target.port(), target.path(), certificate)
+        {
             return self.describe(&resource, &scrubbed.parts().method, &origin, visit);
         }
         if let Some(endpoint) = self.endpoint_at(scrubbed.target().path()) {
@@ -161,7 +165,7 @@ impl Gateway {
         }
         let client = peer.clone().seen_at(visit.address);
         let asked = Asked::of(&scrubbed, visit.reader.client, visit.reader.initiator, client);
-        let facts = asked.facts();
+        let facts = asked.facts(now);
         let route = self.route(&facts)?;
         visit.routed_to(route);
         let authentication = self.authenticate(route, &credential, &origin, visit, now).await?;
@@ -223,6 +227,12 @@ impl Gateway {
         };
         Lifeline::new(self.streams.clone(), ground)
     }
+}
+
+/// Methods are told apart by case (RFC 9110 §9.1), and some applications read `post` as POST all the same (I1).
+fn is_unsupported(method: &Method) -> bool {
+    let in_small_letters = || method.as_str().bytes().any(|b| b.is_ascii_lowercase());
+    matches!(*method, Method::CONNECT | Method::TRACE) || in_small_letters()
 }
 
 /// Where the client is, as far as trusted proxies vouch for it (I7).

@@ -58,7 +58,7 @@ impl Rules {
     ///
     /// When its session is over is not asked here: whoever watches it knows better.
     pub(super) fn admit(&self, asked: &Asked, whose: Whose<'_>, now: Timestamp) -> bool {
-        let facts = asked.facts();
+        let facts = asked.facts(now);
         let Lookup::Found(route) = self.routes.find(&facts) else {
             return false;
         };
@@ -93,7 +93,7 @@ impl Rules {
                 username: names.username(&identity.claims, now),
                 email: names.email(&identity.claims, now),
                 groups: names.groups(&identity.claims),
-                groups_elsewhere: names.groups_elsewhere(&identity.claims),
+                groups_unknown: names.groups_unknown(&identity.claims),
                 ..(**identity).clone()
             })
         })

@@ -123,6 +123,26 @@ impl Streams {
         self.cut_sessions(|standing| standing.is_among(ended));
     }
 
+    /// Judges again what was opened with a certificate that is over.
+    pub(super) fn cut_certificates(&self, now: Timestamp) {
+        let rules = self.rules.load();
+        let stays = |stream: &Stream, whose: Whose<'_>| {
+            !stream.asked.has_lost_its_certificate(now) || rules.admit(&stream.asked, whose, now)
+        };
+        let mut open = self.open();
+        open.of_anybody.retain(|_, stream| stays(stream, Whose::Anybody));
+        open.by_token
+            .retain(|_, (identity, stream)| stays(stream, Whose::Token(identity, stream.generation)));
+        open.by_session.retain(|_, standing| {
+            let held = standing.held.clone();
+            standing
+                .streams
+                .retain(|_, stream| stays(stream, Whose::Session(&held)));
+            !standing.streams.is_empty()
+        });
+        self.count(&open);
+    }
+
     /// Cuts the exchanges whose token is over.
     pub(super) fn cut_tokens(&self, now: Timestamp) {
         self.open()
@@ -231,9 +251,9 @@ impl Watch for Streams {
     fn enter(self: Arc<Self>, ground: &Ground, cutter: Cutter) -> u64 {
         let number = self.note(ground, cutter);
         match ground.holder {
-            // Nothing but a reload ends it.
-            Holder::Anybody => {}
-            Holder::Token(_) | Holder::Session(_) => watcher::see_to(&self),
+            // Nothing but a reload ends it, or the end of a certificate.
+            Holder::Anybody if !ground.asked.came_with_a_certificate() => {}
+            Holder::Anybody | Holder::Token(_) | Holder::Session(_) => watcher::see_to(&self),
         }
         number
     }

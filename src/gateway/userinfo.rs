@@ -42,7 +42,7 @@ impl Gateway {
             "sub": identity.subject.as_str(),
             "username": identity.username,
             "email": identity.email,
-            "groups": identity.groups,
+            "groups": (!identity.groups_unknown).then_some(&identity.groups),
             "provider": identity.provider.as_str(),
             "expires_at": identity.expires_at.unix(),
         });

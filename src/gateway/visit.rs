@@ -88,7 +88,7 @@ pub(super) struct Visit<'a> {
     route: Option<RouteId>,
     authentication: Option<&'static str>,
     identity: Option<Arc<Identity>>,
-    peer: Peer,
+    peer: &'a Peer,
     /// Where the client is, as far as trusted proxies vouch for it; until they were asked, the peer.
     pub(super) address: IpAddr,
     stopwatch: Stopwatch,
@@ -104,7 +104,7 @@ pub(super) struct Visit<'a> {
 const CLIENT_GONE: u16 = 499;
 
 impl<'a> Visit<'a> {
-    pub(super) fn begin<B>(gateway: &'a Gateway, request: &Request<B>, peer: &Peer) -> Self {
+    pub(super) fn begin<B>(gateway: &'a Gateway, request: &Request<B>, peer: &'a Peer) -> Self {
         Self {
             id: gateway.ids.next(),
             now: gateway.clock.now(),
@@ -121,7 +121,7 @@ impl<'a> Visit<'a> {
             route: None,
             authentication: None,
             identity: None,
-            peer: peer.clone(),
+            peer,
             address: peer.address,
             stopwatch: Stopwatch::start(),
             upstream: None,
@@ -231,7 +231,7 @@ impl<'a> Visit<'a> {
             client: self.reader.client,
             initiator: self.reader.initiator,
             address: self.address,
-            certificate: self.peer.certificate(),
+            certificate: self.peer.certificate(self.now),
         };
         let case = self.identity.as_deref().filter(|_| judged).map(|identity| Case {
             identity,

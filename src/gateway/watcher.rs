@@ -66,6 +66,7 @@ impl Watch {
             match heard {
                 None => {
                     streams.cut_tokens(streams.clock.now());
+                    streams.cut_certificates(streams.clock.now());
                     // What is heard meanwhile does not wait for the store.
                     if looking.as_ref().is_none_or(JoinHandle::is_finished) {
                         looking = Some(tokio::spawn(look(streams)));

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::certificate::Certificate;
+use crate::{certificate::Certificate, time::Timestamp};
 
 /// Where a request comes from, and what was proved before it began.
 #[derive(Clone, Debug)]
@@ -62,10 +62,20 @@ impl Peer {
         Self { address, ..self }
     }
 
-    /// The certificate, as long as those who vouched for it count.
-    pub fn certificate(&self) -> Option<&Certificate> {
+    /// The certificate, as long as it lasts and those who vouched for it count.
+    pub fn certificate(&self, now: Timestamp) -> Option<&Certificate> {
         let presented = self.presented.as_deref()?;
-        (!presented.vouchers.are_withdrawn()).then_some(&presented.certificate)
+        let lasts = now.unix() <= presented.certificate.not_after();
+        (lasts && !presented.vouchers.are_withdrawn()).then_some(&presented.certificate)
+    }
+
+    pub fn came_with_a_certificate(&self) -> bool {
+        self.presented.is_some()
+    }
+
+    /// Whether a certificate was presented that does not count any more.
+    pub fn has_lost_its_certificate(&self, now: Timestamp) -> bool {
+        self.presented.is_some() && self.certificate(now).is_none()
     }
 }
 
@@ -76,15 +86,17 @@ mod tests {
     use super::*;
     use crate::certificate::Name;
 
+    const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
+
     #[test]
     fn a_certificate_counts_until_nobody_vouches_for_it() {
         let vouchers = Vouchers::default();
         let peer = Peer::at(Ipv4Addr::LOCALHOST.into());
-        assert!(peer.certificate().is_none());
+        assert!(peer.certificate(NOW).is_none());
         let peer = peer.with(Certificate::called([Name::read("CN=ops").unwrap()]), vouchers.clone());
         let earlier = peer.clone();
-        assert!(peer.certificate().is_some());
+        assert!(peer.certificate(NOW).is_some());
         vouchers.withdraw();
-        assert!(peer.certificate().is_none() && earlier.certificate().is_none());
+        assert!(peer.certificate(NOW).is_none() && earlier.certificate(NOW).is_none());
     }
 }

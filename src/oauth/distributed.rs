@@ -7,14 +7,15 @@ use serde_json::Value;
 
 use super::{
     answer::{AnswerError, json_object, unhappy},
-    discovery,
+    discovery, id_token,
     jwks::KeySet,
-    jwt::{Algorithm, Unverified},
+    jwt::Unverified,
     registered, userinfo,
 };
 use crate::{
     identity::{ClaimPath, Claims, Issuer, Subject, TokenError},
     secret::Secret,
+    time::Timestamp,
 };
 
 /// Where a claim is kept, and what opens the door there.
@@ -52,30 +53,48 @@ impl Source {
 /// The claims of a source's signed answer, about the same person (§5.6.2.2).
 ///
 /// # Errors
-/// When there is none, or its signature, issuer or subject is another.
+/// When there is none, or it is another's, for another, of another kind or over.
 pub fn read(
     response: &Response<Bytes>,
     subject: &Subject,
-    issuer: &Issuer,
+    rules: &id_token::Rules,
     keys: &KeySet,
-    algorithms: &[Algorithm],
+    now: Timestamp,
 ) -> Result<Result<Claims, TokenError>, AnswerError> {
     if !response.status().is_success() {
         return Err(unhappy(response.status()));
     }
     let text = std::str::from_utf8(response.body()).map_err(|_| AnswerError::Nonsense("the answer is no token"))?;
-    Ok(checked(text.trim(), subject, issuer, keys, algorithms))
+    Ok(checked(text.trim(), subject, rules, keys, now))
 }
 
 fn checked(
     token: &str,
     subject: &Subject,
-    issuer: &Issuer,
+    rules: &id_token::Rules,
     keys: &KeySet,
-    algorithms: &[Algorithm],
+    now: Timestamp,
 ) -> Result<Claims, TokenError> {
-    let claims = Unverified::read(token)?.verify(keys, algorithms)?.claims;
-    registered::issued_by(&claims, issuer.as_str())?;
+    let token = Unverified::read(token)?.verify(keys, rules.algorithms.as_slice())?;
+    // Another kind of token was made for something else (RFC 8725 §3.11).
+    if token.kind().is_some_and(|kind| kind != "jwt") {
+        return Err(TokenError::Type);
+    }
+    let claims = token.claims;
+    registered::issued_by(&claims, rules.issuer.as_str())?;
+    if let Some(ends_at) = registered::date(&claims, "exp", now)?
+        && ends_at.plus(rules.clock_skew) <= now
+    {
+        return Err(TokenError::Expired);
+    }
+    registered::begun(&claims, rules.clock_skew, now)?;
+    let audiences = match claims.member("aud") {
+        None => Vec::new(),
+        Some(_) => registered::audiences(&claims)?,
+    };
+    if !audiences.is_empty() && !audiences.contains(&&*rules.client_id) {
+        return Err(TokenError::Audience);
+    }
     match registered::subject(&claims)? == *subject {
         true => Ok(claims),
         false => Err(TokenError::Claim("sub")),
@@ -139,7 +158,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::oauth::tests::answer;
+    use crate::oauth::{
+        jwt::Algorithm,
+        tests::{
+            NOW, answer,
+            signer::{jwk, sign},
+            with,
+        },
+    };
+
+    fn keys() -> KeySet {
+        let mut key = jwk("ES256");
+        key["kid"] = json!("a");
+        KeySet::read(&answer(200, &json!({ "keys": [key] }))).unwrap()
+    }
 
     fn endpoint() -> Uri {
         Uri::from_static("https://graph.example.com/v1.0/me/transitiveMemberOf?$select=id")
@@ -206,5 +238,42 @@ mod tests {
         ] {
             assert!(source(elsewhere).is_none(), "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn a_token_that_is_over_for_another_or_of_another_kind_tells_nothing() {
+        let rules = id_token::Rules {
+            issuer: Issuer::new("https://id.example.com"),
+            client_id: "door".into(),
+            algorithms: vec![Algorithm::ES256],
+            clock_skew: std::time::Duration::from_secs(30),
+        };
+        let (subject, keys) = (Subject::new("ann").unwrap(), keys());
+        let told = |header: &Value, changes: &Value| {
+            let claims = json!({ "iss": "https://id.example.com", "sub": "ann", "groups": ["ops"] });
+            let token = sign(
+                &with(&json!({ "alg": "ES256", "kid": "a" }), header),
+                &with(&claims, changes),
+            );
+            let response = Response::new(Bytes::from(token));
+            read(&response, &subject, &rules, &keys, NOW).unwrap().is_ok()
+        };
+        let now = NOW.unix();
+        for good in [
+            json!({}),
+            json!({ "exp": now + 9, "nbf": now, "aud": "door" }),
+            json!({ "aud": ["x", "door"] }),
+        ] {
+            assert!(told(&json!({}), &good), "{good}");
+        }
+        for bad in [
+            json!({ "exp": now - 60 }),
+            json!({ "nbf": now + 60 }),
+            json!({ "aud": "other" }),
+            json!({ "sub": "eve" }),
+        ] {
+            assert!(!told(&json!({}), &bad), "{bad}");
+        }
+        assert!(!told(&json!({ "typ": "logout+jwt" }), &json!({})));
     }
 }

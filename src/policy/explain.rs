@@ -229,7 +229,7 @@ fn found(requirement: Requirement, case: Case<'_>) -> String {
     let identity = case.identity;
     let text = |text: Option<&str>| text.map_or_else(nothing, str::to_owned);
     match requirement {
-        Requirement::Groups if identity.groups_elsewhere => "what the provider keeps elsewhere".into(),
+        Requirement::Groups if identity.groups_unknown => "what the provider keeps elsewhere".into(),
         Requirement::Groups if identity.groups.is_empty() => nothing(),
         Requirement::Groups => identity.groups.join(", "),
         Requirement::Emails | Requirement::EmailDomains => match (&identity.email, identity.claims.text("email")) {

@@ -241,7 +241,7 @@ fn context<'v>(needs: &'v Needs, case: Case<'v>) -> Result<Context<'v, 'v>, Unce
     let mut size: u64 = 0;
     for name in &needs.names {
         let text = match &**name {
-            "groups" if identity.groups_elsewhere => return Err(Uncertain::Elsewhere("the groups".into())),
+            "groups" if identity.groups_unknown => return Err(Uncertain::Elsewhere("the groups".into())),
             "groups" => {
                 let groups = Texts::new(identity.groups.iter().map(|group| &**group), &mut size);
                 context.add_variable_as_val(*name, Box::new(groups));

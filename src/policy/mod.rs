@@ -89,6 +89,8 @@ fn in_the_shadow(
     };
     match judge(route, request, authentication, now) {
         Decision::Allow(permit) => Decision::Allow(permit),
+        // Nobody acts in the name of whom a page of another site sent: it is as if they had no session.
+        refusal @ Decision::Deny(Denial::CrossSite) => Decision::Allow(Permit::in_spite_of(refusal, route.id, None)),
         refusal @ (Decision::Login(_) | Decision::Challenge(_) | Decision::Deny(_)) => {
             Decision::Allow(Permit::in_spite_of(refusal, route.id, known))
         }

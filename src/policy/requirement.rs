@@ -147,14 +147,13 @@ impl Requirements {
     pub fn is_unknown(&self, requirement: Requirement, case: Case<'_>) -> bool {
         let elsewhere = |rule: &ClaimRule| case.identity.claims.is_elsewhere(&rule.path);
         match requirement {
-            Requirement::Groups => case.identity.groups_elsewhere,
+            Requirement::Groups => case.identity.groups_unknown,
             Requirement::Claims => {
                 let known = self.claims.iter().filter(|rule| !elsewhere(rule));
                 self.claims.iter().any(elsewhere) && { known }.all(|rule| rule.is_met(case.identity))
             }
-            Requirement::Emails
-            | Requirement::EmailDomains
-            | Requirement::Subjects
+            Requirement::Emails | Requirement::EmailDomains => self.may_be_listed(requirement, case.identity),
+            Requirement::Subjects
             | Requirement::Scopes
             | Requirement::Cidrs
             | Requirement::ClientCertificates
@@ -213,6 +212,22 @@ impl Requirements {
                 .expression
                 .as_ref()
                 .is_none_or(|expression| expression.is_met(case)),
+        }
+    }
+
+    /// Whether an address that does not count, or that somebody else keeps, may be a listed one.
+    fn may_be_listed(&self, requirement: Requirement, identity: &Identity) -> bool {
+        let Some(Value::String(claimed)) = identity.claims.member("email") else {
+            return identity.claims.is_said_to_be_elsewhere(&ClaimPath::email());
+        };
+        let claimed = claimed.trim_end_matches('.');
+        let domain = claimed.rsplit_once('@').map(|(_, domain)| domain);
+        match requirement {
+            Requirement::EmailDomains => self
+                .email_domains
+                .iter()
+                .any(|listed| domain.is_some_and(|domain| listed.eq_ignore_ascii_case(domain))),
+            _ => self.emails.iter().any(|listed| listed.eq_ignore_ascii_case(claimed)),
         }
     }
 

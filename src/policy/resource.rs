@@ -1,7 +1,10 @@
 //! What a protected resource says of itself, and where (RFC 9728).
 
-use super::{Access, Admission, Origin, Route, Routes};
-use crate::identity::{ProviderId, Scopes};
+use super::{Access, Admission, ClientCertificate, Origin, Route, Routes};
+use crate::{
+    certificate::Certificate,
+    identity::{ProviderId, Scopes},
+};
 
 /// Put between the origin of a resource and its path (RFC 9728 §3.1).
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -17,13 +20,22 @@ pub struct Resource<'a> {
 
 impl Routes {
     /// The resource whose metadata stand at a path; `None` where no route offers them.
-    pub fn described_at<'a>(&'a self, host: &str, port: Option<u16>, path: &'a str) -> Option<Resource<'a>> {
+    ///
+    /// A route that asks for a certificate says nothing of itself to whoever presents none.
+    pub fn described_at<'a>(
+        &'a self,
+        host: &str,
+        port: Option<u16>,
+        path: &'a str,
+        certificate: Option<&Certificate>,
+    ) -> Option<Resource<'a>> {
         let path = path.strip_prefix(WELL_KNOWN)?;
         if !path.is_empty() && !path.starts_with('/') {
             return None;
         }
         let whole = if path.is_empty() { "/" } else { path };
-        let admissions: Vec<_> = self.at(host, port, whole).filter_map(described).collect();
+        let open = |route: &&Route| certificate.is_some() || route.client_certificate == ClientCertificate::Optional;
+        let admissions: Vec<_> = self.at(host, port, whole).filter(open).filter_map(described).collect();
         (!admissions.is_empty()).then_some(Resource { path, admissions })
     }
 }
@@ -93,9 +105,7 @@ mod tests {
 
     use super::*;
     use crate::identity::Proof;
-    use crate::policy::{
-        ClientCertificate, Host, Mode, OnForbidden, OnUnauthenticated, Path, Requirements, RouteId, RouteUrl, Scheme,
-    };
+    use crate::policy::{Host, Mode, OnForbidden, OnUnauthenticated, Path, Requirements, RouteId, RouteUrl, Scheme};
 
     fn route(index: usize, method: Method, scopes: &str, resource_metadata: bool) -> Route {
         Route {
@@ -138,14 +148,15 @@ mod tests {
         .unwrap();
         let at = |path: &str| {
             routes
-                .described_at("a", None, &format!("{WELL_KNOWN}{path}"))
+                .described_at("a", None, &format!("{WELL_KNOWN}{path}"), None)
                 .map(|it| it.scopes().to_string())
         };
         assert_eq!(at("/mcp").as_deref(), Some("read write"));
         assert_eq!(at("/mcp/x").as_deref(), Some("read write"));
         assert_eq!((at(""), at("/"), at("/mcpx"), at("mcp")), (None, None, None, None));
         assert!(
-            routes.described_at("a", None, "/mcp").is_none() && routes.described_at("b", None, WELL_KNOWN).is_none()
+            routes.described_at("a", None, "/mcp", None).is_none()
+                && routes.described_at("b", None, WELL_KNOWN, None).is_none()
         );
     }
 
@@ -155,7 +166,7 @@ mod tests {
         root.urls[0].path = Path::Prefix("".into());
         let routes = Routes::new(vec![root]).unwrap();
         let origin = routes.origin("a", None).unwrap();
-        let described = routes.described_at("a", None, WELL_KNOWN).unwrap();
+        let described = routes.described_at("a", None, WELL_KNOWN, None).unwrap();
         assert_eq!(described.identifier(&origin), "https://a");
         let asked = routes.iter().next().unwrap().resource("/").unwrap();
         assert_eq!(

@@ -77,7 +77,7 @@ fn identity(proof: Proof) -> Identity {
         username: Some("ann".into()),
         email: Some("ann@example.com".into()),
         groups: vec!["finance".into(), "staff".into()],
-        groups_elsewhere: false,
+        groups_unknown: false,
         scopes: Scopes::parse("openid reports.read"),
         claims: Claims::from_iter([
             ("realm_access", json!({"roles": ["reporter", 7]})),
@@ -691,7 +691,7 @@ fn decide_alone(access: Access, identity: Identity) -> Decision {
 fn groups_that_are_elsewhere_allow_nothing_and_deny() {
     let elsewhere = Identity {
         groups: Vec::new(),
-        groups_elsewhere: true,
+        groups_unknown: true,
         claims: Claims::from_iter([("_claim_names", json!({ "roles": "src1" }))]),
         ..identity(Proof::Session)
     };
@@ -726,4 +726,54 @@ fn groups_that_are_elsewhere_allow_nothing_and_deny() {
         ..admission()
     });
     assert!(matches!(decide_alone(access, elsewhere), Decision::Allow(_)));
+}
+
+#[test]
+fn a_page_of_another_site_acts_in_nobodys_name_in_the_shadow() {
+    let route = Route {
+        mode: Mode::Shadow,
+        ..route(Access::Protected(admission()))
+    };
+    let method = Method::POST;
+    let request = request(&method, Client::Programmatic, Initiator::ForeignSite);
+    let Decision::Allow(permit) = decide(&route, &request, verified(identity(Proof::Session)), NOW) else {
+        panic!("not allowed")
+    };
+    assert!(matches!(permit.refusal(), Some(Decision::Deny(Denial::CrossSite))));
+    assert!(permit.identity().is_none());
+}
+
+#[test]
+fn an_address_that_does_not_count_denies_and_allows_nothing() {
+    let claiming = |claims: serde_json::Value| Identity {
+        email: None,
+        claims: Claims::from_json(claims.to_string().as_bytes()).unwrap(),
+        ..identity(Proof::Session)
+    };
+    let table = Requirements {
+        emails: names(&["eve@example.net"]),
+        ..Requirements::default()
+    };
+    let domains = Requirements {
+        email_domains: names(&["example.net"]),
+        ..Requirements::default()
+    };
+    for asked in [table, domains] {
+        for (claims, denied) in [
+            (json!({"email": "eve@example.net", "email_verified": false}), true),
+            (json!({"email": "EVE@Example.Net."}), true),
+            (json!({"_claim_names": {"email": "src1"}}), true),
+            (json!({"email": "eve@example.org"}), false),
+            (json!({}), false),
+        ] {
+            let access = Access::Protected(Admission {
+                deny: vec![asked.clone()],
+                ..admission()
+            });
+            let decision = decide_alone(access, claiming(claims.clone()));
+            assert_eq!(matches!(decision, Decision::Deny(_)), denied, "{claims}: {decision:?}");
+            let decision = decide_alone(allow(asked.clone()), claiming(claims.clone()));
+            assert!(matches!(decision, Decision::Deny(_)), "{claims}");
+        }
+    }
 }

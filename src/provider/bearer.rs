@@ -150,7 +150,7 @@ impl Bearer {
             username: names.username(&token.claims, now),
             email: names.email(&token.claims, now),
             groups: names.groups(&token.claims),
-            groups_elsewhere: names.groups_elsewhere(&token.claims),
+            groups_unknown: names.groups_unknown(&token.claims),
             scopes: token.scopes,
             claims: token.claims,
             expires_at,

@@ -63,7 +63,9 @@ impl Provider {
         let mut groups = Vec::new();
         let mut next = Some(endpoint.clone());
         for _ in 0..MAX_PAGES {
-            let Some(page) = next else { break };
+            let Some(page) = next.take().filter(|_| groups.len() <= MAX_GROUPS) else {
+                break;
+            };
             let request = userinfo::request(&page, access_token).map_err(|error| self.trouble(error))?;
             let answer = self.call("groups", request).await?;
             let page = Page::read(&answer, endpoint).map_err(|error| self.untold(error, answer.status()))?;
@@ -87,9 +89,9 @@ impl Provider {
         let request = source.request(access_token).map_err(|error| self.trouble(error))?;
         let answer = self.call("groups", request).await?;
         let metadata = self.metadata(now).await?;
-        let algorithms = self.id_token_rules(&metadata).algorithms;
+        let rules = self.id_token_rules(&metadata);
         let keys = self.keys(now).await?;
-        let claims = distributed::read(&answer, &login.subject, &self.settings.issuer, &keys, &algorithms)
+        let claims = distributed::read(&answer, &login.subject, &rules, &keys, now)
             .map_err(|error| self.untold(error, answer.status()))?
             .map_err(|error| self.nonsense(format!("the token with the groups is not good: {error}")))?;
         Ok(claims.member(self.claim_names().groups.first_segment()).cloned())

@@ -108,7 +108,7 @@ impl Session {
             username: names.username(&login.claims, now),
             email: names.email(&login.claims, now),
             groups: names.groups(&login.claims),
-            groups_elsewhere: names.groups_elsewhere(&login.claims),
+            groups_unknown: names.groups_unknown(&login.claims),
             scopes: login.scopes.clone(),
             claims: login.claims.clone(),
             expires_at,

@@ -210,7 +210,7 @@ impl<'a> Claims<'a> {
             sub: identity.subject.as_str(),
             provider: identity.provider.as_str(),
             provider_iss: identity.issuer.as_str(),
-            groups: (!identity.groups_elsewhere)
+            groups: (!identity.groups_unknown)
                 .then(|| identity.groups.iter().map(|group| &**group).filter(told).collect()),
             username: identity.username.as_deref(),
             name: claims.text("name"),
@@ -246,7 +246,7 @@ mod tests {
             username: Some("ann".into()),
             email: None,
             groups: vec!["staff".into()],
-            groups_elsewhere: false,
+            groups_unknown: false,
             scopes: Scopes::default(),
             claims: IdentityClaims::default(),
             expires_at: NOW.plus(Duration::from_secs(3_600)),
@@ -368,7 +368,7 @@ mod tests {
         let token = signed(&signer(), &Assertion { groups, ..reports() }, &identity(), "session", 0);
         assert_eq!(claims(&token)["groups"], json!([]));
         let elsewhere = Identity {
-            groups_elsewhere: true,
+            groups_unknown: true,
             ..identity()
         };
         let token = signed(&signer(), &reports(), &elsewhere, "session", 0);

@@ -16,7 +16,7 @@ use super::{UpstreamError, headers::Scrubbed, target::Target};
 use crate::{
     identity::{Identity, Peer},
     policy::{Client, Initiator, RequestFacts},
-    time::Alarm,
+    time::{Alarm, Timestamp},
 };
 
 /// Watches over exchanges that last, and cuts those whose ground is gone.
@@ -70,7 +70,16 @@ impl Asked {
         }
     }
 
-    pub fn facts(&self) -> RequestFacts<'_> {
+    pub fn came_with_a_certificate(&self) -> bool {
+        self.peer.came_with_a_certificate()
+    }
+
+    /// Whether the client's certificate does not count any more.
+    pub fn has_lost_its_certificate(&self, now: Timestamp) -> bool {
+        self.peer.has_lost_its_certificate(now)
+    }
+
+    pub fn facts(&self, now: Timestamp) -> RequestFacts<'_> {
         RequestFacts {
             method: &self.method,
             host: self.target.host(),
@@ -80,7 +89,7 @@ impl Asked {
             client: self.client,
             initiator: self.initiator,
             address: self.peer.address,
-            certificate: self.peer.certificate(),
+            certificate: self.peer.certificate(now),
         }
     }
 }

@@ -253,7 +253,7 @@ impl Source {
             Self::User => one(identity.username.as_deref()),
             Self::Email => one(identity.email.as_deref()),
             // "No groups" would be a lie.
-            Self::Groups if identity.groups_elsewhere => return Err(Unwritable),
+            Self::Groups if identity.groups_unknown => return Err(Unwritable),
             Self::Groups => Values::List(groups().map(Cow::Borrowed).collect()),
             Self::Scopes => Values::List(identity.scopes.iter().map(Cow::Borrowed).collect()),
             Self::Subject => one(Some(identity.subject.as_str())),
@@ -332,7 +332,7 @@ mod tests {
             username: user.map(Into::into),
             email: None,
             groups: groups.iter().map(|group| group.as_str().into()).collect(),
-            groups_elsewhere: false,
+            groups_unknown: false,
             scopes: Scopes::default(),
             claims: [("n", json!(7)), ("list", json!(["a", "b"])), ("mixed", json!(["a", 1]))]
                 .into_iter()

@@ -1,6 +1,6 @@
 //! What clients prove when they connect.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rcgen::SanType;
 use rustls::{
@@ -125,6 +125,43 @@ async fn a_certificate_of_a_foreign_authority_or_of_the_past_is_refused() {
         good.get(house.address, "localhost", "/public").await.unwrap().status,
         200
     );
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_counts_no_more_on_connections_and_streams_that_are_open() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let mut house = asking(&authority, &clients).await;
+    house.stop_upstream().await;
+    let listener = TcpListener::bind(house.upstream.address).await.unwrap();
+    tokio::spawn(application(listener));
+    let behind = format!("{}\"", house.upstream.address);
+    house.reload(&house.file.replace("127.0.0.1:1\"", &behind)).unwrap();
+    let host = format!("localhost:{}", house.address.port());
+    let client = authority.client().with(&clients.issue_until(2_030, &["ops.test"]));
+    let config = Arc::new(client.config());
+    let mut stream = connect_by(config.clone(), house.address, "localhost").await.unwrap();
+    let mut kept = connect_by(config, house.address, "localhost").await.unwrap();
+    let request = format!("GET /machines HTTP/1.1\r\nHost: {host}\r\n{HANDSHAKE}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+
+    house.clock.advance(Duration::from_secs(5 * 366 * 86_400));
+    let mut last = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut last))
+        .await
+        .expect("it goes on");
+    let request = format!("GET /machines HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    kept.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, kept.read_to_string(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }
 
 #[tokio::test]

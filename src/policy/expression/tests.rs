@@ -39,7 +39,7 @@ fn ann() -> Identity {
         username: Some("ann".into()),
         email: Some("ann@example.com".into()),
         groups: vec!["staff".into(), "finance".into()],
-        groups_elsewhere: false,
+        groups_unknown: false,
         scopes: Scopes::parse("openid read"),
         claims: Claims::from_json(claims.to_string().as_bytes()).unwrap(),
         expires_at: NOW,
@@ -332,7 +332,7 @@ proptest! {
 #[test]
 fn what_the_provider_keeps_elsewhere_is_uncertain_whatever_is_asked() {
     let elsewhere = Identity {
-        groups_elsewhere: true,
+        groups_unknown: true,
         claims: Claims::from_iter([("_claim_names", json!({ "groups": "src1", "roles": "src1" }))]),
         ..nobody_in_particular()
     };

@@ -104,9 +104,10 @@ fn whole<'v>(value: &'v Value, size: &mut u64) -> Box<dyn Val + 'v> {
             Box::new(CelList::from(values))
         }
         Value::Object(object) => {
-            let members = object
-                .iter()
-                .map(|(name, value)| (name.as_str().into(), whole(value, size)));
+            let members = object.iter().map(|(name, value)| {
+                *size = size.saturating_add(size_of_text(name));
+                (name.as_str().into(), whole(value, size))
+            });
             Box::new(CelMap::from(members.collect::<HashMap<_, _>>()))
         }
     }

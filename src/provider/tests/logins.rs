@@ -304,7 +304,7 @@ async fn groups_that_are_elsewhere_are_asked_for_and_their_sources_forgotten() {
         let server = Server::new(answering(marked, some_groups(&["ops", "staff"])));
         let login = login(&listing(&server)).await.unwrap();
         assert_eq!(names.groups(&login.claims).concat(), "opsstaff");
-        assert!(!names.groups_elsewhere(&login.claims));
+        assert!(!names.groups_unknown(&login.claims));
         assert!(login.claims.member("_claim_sources").is_none());
     }
     // Groups that are told need no asking.
@@ -320,7 +320,7 @@ async fn groups_that_nobody_tells_stay_unknown_and_an_outage_is_one() {
     let login_with = async |list: Reply| login(&listing(&Server::new(answering(overage(&json!({})), list)))).await;
     for status in [401, 403, 404] {
         let login = login_with(Reply::Answer(status, json!({}))).await.unwrap();
-        assert!(names.groups_elsewhere(&login.claims), "{status}");
+        assert!(names.groups_unknown(&login.claims), "{status}");
     }
     for list in [Reply::Unreachable, Reply::Answer(503, json!({}))] {
         let error = login_with(list).await.unwrap_err();
@@ -336,7 +336,7 @@ async fn groups_that_nobody_tells_stay_unknown_and_an_outage_is_one() {
     // Nowhere to ask: whom the token names is not this issuer.
     let server = Server::new(well(|_| Reply::Answer(200, overage(&json!({})))));
     let login = login(&provider(UseUserinfo::Never, &server)).await.unwrap();
-    assert!(names.groups_elsewhere(&login.claims));
+    assert!(names.groups_unknown(&login.claims));
 }
 
 #[tokio::test]
@@ -355,6 +355,6 @@ async fn a_refresh_asks_for_the_groups_again_and_an_outage_takes_none_away() {
         server.behaves(answering(token, list));
         let login = provider.refresh(&before, after(1)).await.unwrap();
         assert_eq!(names.groups(&login.claims).first().map(|group| &**group), groups);
-        assert_eq!(names.groups_elsewhere(&login.claims), groups.is_none());
+        assert_eq!(names.groups_unknown(&login.claims), groups.is_none());
     }
 }

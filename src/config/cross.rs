@@ -51,6 +51,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
     mixed_schemes(&routes, load);
     unencrypted(&server, &routes, load);
     shared_listener(&server, load);
+    unasked(&server, &routes, load);
     load.no_twins(&server.listen);
     if let Some(domain) = &cookie_domain {
         foreign_hosts(domain, &routes, load);
@@ -129,6 +130,22 @@ fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
         load.findings
             .warning(address.at, message, instead)
             .see(url, "an http URL");
+    }
+}
+
+/// Whoever asks about requests for others must be known.
+fn unasked(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
+    if !server.trusted_proxies.is_empty() {
+        return;
+    }
+    let asked = |placed: &&Placed| placed.upstream.onward.destination().is_none();
+    for placed in routes.iter().filter(asked) {
+        let message = format!(
+            "nobody may ask about [route.{}]: there is no trusted proxy",
+            placed.route.name
+        );
+        let instead = "name the proxy's address in `trusted_proxies` of [server]: trusted_proxies = [\"127.0.0.1/32\"]";
+        load.findings.problem(placed.at, message, instead);
     }
 }
 

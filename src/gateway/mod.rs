@@ -2,6 +2,7 @@
 
 mod administration;
 mod authenticate;
+mod beside;
 mod decisions;
 mod endpoints;
 mod error;
@@ -29,6 +30,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+pub use beside::BadQuestion;
 pub use error::{Error, StartError};
 pub use generations::Generations;
 pub use settings::Settings;
@@ -135,6 +137,9 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let target = Target::read(&parts)?;
         visit.arrived_at(&target);
+        if let Some(manner) = self.asked_in(&target) {
+            return Ok(Box::pin(self.answer(manner, &parts, &target, peer, visit)).await);
+        }
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(Error::MethodUnsupported);
         }
@@ -154,6 +159,9 @@ impl Gateway {
         let facts = asked.facts();
         let route = self.route(&facts)?;
         visit.routed_to(route);
+        if self.upstreams.asker(route.id).is_some() {
+            return Err(Error::PassedOnElsewhere);
+        }
         let authentication = self.authenticate(route, &credential, &origin, visit, now).await?;
         visit.authenticated_as(&authentication);
         match policy::decide(route, &facts, authentication, now) {

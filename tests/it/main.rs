@@ -14,6 +14,7 @@ mod doctor;
 mod endings;
 mod faults;
 mod floor_plan;
+mod forward_auth;
 mod forwarding;
 mod grpc;
 mod hostile;

@@ -1,6 +1,7 @@
 //! What the stories are told with: a browser, a provider with faults, an application that echoes, and a clock by hand.
 
 pub mod applications;
+pub mod beside;
 pub mod browser;
 pub mod chromium;
 pub mod demo;

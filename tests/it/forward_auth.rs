@@ -1,0 +1,409 @@
+//! The gateway beside another proxy, which passes requests on and asks about each: with the files that are shipped.
+
+use reqwest::Method;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+use url::Url;
+
+use crate::support::{
+    beside::{Beside, Proxy, file_beside},
+    browser::{Browser, client, client_at},
+    house::House,
+    lasting::{HANDSHAKE, application},
+    upstream::told,
+    wire::{head, status},
+};
+
+#[tokio::test]
+async fn a_browser_logs_in_behind_nginx_and_comes_back_to_the_deep_link() {
+    a_browser_logs_in(Proxy::Nginx).await;
+}
+
+#[tokio::test]
+async fn scripts_have_their_tokens_looked_at_behind_nginx() {
+    scripts_have_their_tokens_looked_at(Proxy::Nginx).await;
+}
+
+#[tokio::test]
+async fn i4_nobody_is_who_they_say_behind_nginx() {
+    nobody_is_who_they_say(Proxy::Nginx).await;
+}
+
+#[tokio::test]
+async fn i2_the_original_is_what_nginx_says_it_is() {
+    the_original_is_what_the_proxy_says(Proxy::Nginx).await;
+}
+
+#[tokio::test]
+async fn a_websocket_goes_through_nginx_and_not_for_strangers() {
+    a_websocket_goes_through(Proxy::Nginx).await;
+}
+
+#[tokio::test]
+async fn a_session_is_refreshed_behind_nginx() {
+    a_session_is_refreshed(Proxy::Nginx).await;
+}
+
+#[tokio::test]
+async fn nginx_lets_nobody_in_while_the_gateway_is_away() {
+    nobody_passes_while_the_gateway_is_away(Proxy::Nginx).await;
+}
+
+async fn a_browser_logs_in(proxy: Proxy) {
+    let Some(beside) = Beside::behind(proxy).await else {
+        return;
+    };
+    let mut alice = Browser::new();
+    let form = alice.open(&beside.url("/deep/link?x=1&y=%2F2")).await;
+    let page = alice.log_in(&form, "alice", "alice").await;
+    assert_eq!(page.url.as_str(), beside.url("/deep/link?x=1&y=%2F2"));
+    assert_eq!(page.status, 200, "{}", page.text);
+    let seen = page.json();
+    assert_eq!(seen["target"], "/deep/link?x=1&y=%2F2");
+    assert_eq!(told(&seen, "x-forwarded-user"), ["alice"]);
+    assert_eq!(told(&seen, "x-forwarded-email"), ["alice@example.com"]);
+
+    // The application has its own cookies, and not the session.
+    let session = format!("vestibule={}", alice.session_cookie());
+    for (sent, left) in [(format!("{session}; theme=dark"), &["theme=dark"][..]), (session, &[])] {
+        let request = client().get(beside.url("/again")).header("cookie", sent);
+        let seen = request.send().await.unwrap().json().await.unwrap();
+        assert_eq!(told(&seen, "x-forwarded-user"), ["alice"]);
+        assert_eq!(told(&seen, "cookie"), left);
+    }
+
+    let denied = alice.open(&beside.url("/admin")).await;
+    assert_eq!(denied.status, 403);
+    let posted = alice.post(&beside.url("/form"), &[("a", "b")]).await;
+    assert_eq!(posted.status, 200, "{}", posted.text);
+    assert_eq!(
+        (&posted.json()["method"], &posted.json()["body"]),
+        (&"POST".into(), &"a=b".into())
+    );
+
+    let foreign = client()
+        .post(beside.url("/form"))
+        .header("origin", "https://evil.example.com")
+        .header("sec-fetch-site", "cross-site")
+        .body("a=b");
+    let url = Url::parse(&beside.url("/form")).unwrap();
+    assert_eq!(alice.send(foreign, url).await.status, 403, "N-124");
+
+    // Who signs out is out.
+    alice.open(&beside.url("/oauth2/sign_out")).await;
+    assert!(alice.open(&beside.url("/deep")).await.text.contains("<form"));
+}
+
+async fn scripts_have_their_tokens_looked_at(proxy: Proxy) {
+    let Some(beside) = Beside::behind(proxy).await else {
+        return;
+    };
+    let house = &beside.house;
+    let ask = |method: Method, path: &str, token: &str| {
+        let request = client().request(method, beside.url(path));
+        match token {
+            "" => request,
+            token => request.bearer_auth(token),
+        }
+    };
+    let status_of = async |method, path: &str, token: &str| {
+        let answer = ask(method, path, token).send().await.unwrap();
+        answer.status().as_u16()
+    };
+    let alice = house.jwt("alice");
+    let answer = ask(Method::GET, "/x", &alice).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let seen = answer.json().await.unwrap();
+    assert_eq!(told(&seen, "x-forwarded-user"), ["alice"]);
+    assert_eq!(told(&seen, "authorization"), [""; 0], "it stays at the door");
+
+    let answer = ask(Method::GET, "/x", "").send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+    let challenge = answer.headers()["www-authenticate"].to_str().unwrap();
+    assert!(challenge.starts_with("Bearer realm="), "{challenge}");
+    let answer = ask(Method::GET, "/x", "abc").send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+    let challenge = answer.headers()["www-authenticate"].to_str().unwrap();
+    assert!(challenge.contains("invalid_token"), "{challenge}");
+
+    assert_eq!(status_of(Method::GET, "/admin", &alice).await, 403);
+    assert_eq!(status_of(Method::GET, "/admin", &house.jwt("admin")).await, 200);
+    assert_eq!(status_of(Method::GET, "/api", &alice).await, 403);
+    let reader = house.jwt_with_scope("alice", "things.read");
+    assert_eq!(status_of(Method::GET, "/api", &reader).await, 200);
+    assert_eq!(status_of(Method::HEAD, "/x", &alice).await, 200);
+    assert_eq!(status_of(Method::OPTIONS, "/x", "").await, 401);
+    assert_eq!(status_of(Method::GET, "/public", "").await, 200);
+
+    let before = house.upstream.requests();
+    for (name, value) in [
+        ("cookie", "a=b; ".repeat(20_000)),
+        ("content-type", "application/grpc".into()),
+    ] {
+        let answer = ask(Method::POST, "/x", "").header(name, value).send().await;
+        // A proxy may hang up while so much is still being sent.
+        let status = answer.map_or(400, |answer| answer.status().as_u16());
+        assert!((400..600).contains(&status), "{name}: {status}");
+    }
+    assert_eq!(house.upstream.requests(), before);
+}
+
+async fn nobody_is_who_they_say(proxy: Proxy) {
+    let Some(beside) = Beside::behind(proxy).await else {
+        return;
+    };
+    // Whose provider knows no address of theirs.
+    let token = beside.house.jwt("nobody-special");
+    let forged = ["X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups"];
+    for (path, user) in [("/x", &["nobody-special"][..]), ("/public", &[])] {
+        let plain = forged.map(str::to_owned);
+        let lower = forged.map(str::to_lowercase);
+        let underscored = forged.map(|name| name.replace('-', "_"));
+        for names in [plain, lower, underscored] {
+            let mut request = client().get(beside.url(path));
+            if path == "/x" {
+                request = request.bearer_auth(&token);
+            }
+            for name in names {
+                request = request.header(name, "admin");
+            }
+            let answer = request.send().await.unwrap();
+            if answer.status() == 400 {
+                // There are proxies that take no underscore at all.
+                continue;
+            }
+            assert_eq!(answer.status(), 200, "{path}");
+            let text = answer.text().await.unwrap();
+            let seen = serde_json::from_str(&text).unwrap();
+            assert_eq!(told(&seen, "x-forwarded-user"), user, "{path}");
+            assert_eq!(told(&seen, "x-forwarded-email"), [""; 0], "{path}");
+            assert!(!text.contains("\"admin\""), "{text}");
+        }
+    }
+}
+
+async fn the_original_is_what_the_proxy_says(proxy: Proxy) {
+    let Some(beside) = Beside::behind(proxy).await else {
+        return;
+    };
+    let token = beside.house.jwt("alice");
+    let before = beside.house.upstream.requests();
+    for (name, value) in [
+        ("X-Forwarded-Uri", "/public".to_owned()),
+        ("X-Forwarded-Method", "GET".to_owned()),
+        ("X-Forwarded-Host", "elsewhere.example.com".to_owned()),
+        ("X-Forwarded-Proto", "https".to_owned()),
+        ("X-Original-URL", beside.url("/public")),
+        ("X-Original-URI", "/public".to_owned()),
+        ("X-Original-Method", "GET".to_owned()),
+        ("X-Forwarded-Prefix", "/public".to_owned()),
+        ("X-HTTP-Method-Override", "GET".to_owned()),
+    ] {
+        let request = client().get(beside.url("/admin")).bearer_auth(&token);
+        let status = request.header(name, &value).send().await.unwrap().status().as_u16();
+        assert!([400, 401, 403, 404].contains(&status), "{name}: {status}");
+        let request = client().post(beside.url("/admin")).header(name, &value);
+        let status = request.send().await.unwrap().status().as_u16();
+        assert!([400, 401, 403, 404].contains(&status), "{name}: {status}");
+    }
+    for path in [
+        "/public/../admin",
+        "/public/%2e%2e/admin",
+        "//admin",
+        "/public%2f..%2fadmin",
+        "/admin;/../public",
+    ] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n",
+            beside.address
+        );
+        let status = status(beside.address, request.as_bytes()).await;
+        assert!((300..500).contains(&status), "{path}: {status}");
+    }
+    assert_eq!(beside.house.upstream.requests(), before, "nothing came through");
+
+    // A browser that asks the question itself is told nothing.
+    for question in [
+        "/oauth2/auth",
+        "/oauth2/auth/forward",
+        "/oauth2/auth/envoy/x",
+        "/vestibule",
+    ] {
+        let asked = client()
+            .get(beside.url(question))
+            .bearer_auth(&token)
+            .header("X-Original-URL", beside.url("/x"))
+            .header("X-Original-Method", "GET")
+            .header("X-Forwarded-Uri", "/x")
+            .header("X-Forwarded-Method", "GET");
+        let answer = asked.send().await.unwrap();
+        assert!(!answer.headers().contains_key("x-forwarded-user"), "{question}");
+        let is_own_path = question == "/vestibule";
+        assert!(
+            is_own_path || [400, 403, 404].contains(&answer.status().as_u16()),
+            "{question}"
+        );
+    }
+}
+
+async fn a_websocket_goes_through(proxy: Proxy) {
+    let Some(mut beside) = Beside::behind(proxy).await else {
+        return;
+    };
+    let mut alice = Browser::new();
+    let form = alice.open(&beside.url("/")).await;
+    alice.log_in(&form, "alice", "alice").await;
+    let address = beside.address;
+    beside.house.stop_upstream().await;
+    tokio::spawn(application(
+        TcpListener::bind(beside.house.upstream.address).await.unwrap(),
+    ));
+
+    let handshake = async |headers: &str| {
+        let request = format!("GET /live HTTP/1.1\r\nHost: {address}\r\n{headers}{HANDSHAKE}\r\n");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let head = head(&mut stream).await;
+        head.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    let session = format!("Cookie: vestibule={}\r\n", alice.session_cookie());
+    assert_eq!(handshake(&session).await, 101);
+    assert_eq!(handshake("").await, 401);
+    let token = beside.house.jwt("alice");
+    assert_eq!(handshake(&format!("Authorization: Bearer {token}\r\n")).await, 101);
+    // A page of another site would act in her name.
+    assert_eq!(
+        handshake(&format!("{session}Origin: https://evil.example.com\r\n")).await,
+        403
+    );
+    assert_eq!(handshake(&format!("{session}Origin: http://{address}\r\n")).await, 101);
+}
+
+async fn a_session_is_refreshed(proxy: Proxy) {
+    let Some(beside) = Beside::behind(proxy).await else {
+        return;
+    };
+    let mut alice = Browser::new();
+    let form = alice.open(&beside.url("/")).await;
+    alice.log_in(&form, "alice", "alice").await;
+    let (calls, cookie) = (beside.house.token_calls(), alice.session_cookie());
+    for round in 1..=3 {
+        beside.house.clock.advance(std::time::Duration::from_secs(5 * 60));
+        let page = alice.open(&beside.url("/x")).await;
+        assert_eq!(told(&page.json(), "x-forwarded-user"), ["alice"], "{round}");
+        assert_eq!(beside.house.token_calls(), calls + round);
+    }
+    assert_ne!(alice.session_cookie(), cookie, "the browser was given the new one");
+}
+
+async fn nobody_passes_while_the_gateway_is_away(proxy: Proxy) {
+    let Some(beside) = Beside::behind(proxy).await else {
+        return;
+    };
+    let Beside { house, address, .. } = beside;
+    let alice = house.jwt("alice");
+    let status = async |path: &str, token: &str| {
+        let request = client().get(format!("http://{address}{path}")).bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("/x", &alice).await, 200);
+    let unknown = house.opaque("alice");
+    house.stop_provider().await;
+    let answer = status("/x", &unknown).await;
+    assert!((500..600).contains(&answer), "the provider is away: {answer}");
+    let upstream = house.close().await;
+    for path in ["/x", "/public", "/oauth2/start"] {
+        let answer = status(path, &alice).await;
+        assert!((500..600).contains(&answer), "{path}: {answer}");
+    }
+    assert_eq!(upstream.requests(), 1);
+}
+
+// The question itself.
+
+const URL: &str = "http://wiki.example.com";
+
+async fn house_beside() -> House {
+    let house = House::open().await;
+    let file = file_beside(&house, "127.0.0.1:1".parse().unwrap(), "forward-auth").replace("http://127.0.0.1:1", URL);
+    house.reload(&file).unwrap();
+    house
+}
+
+fn question(house: &House, path: &str) -> reqwest::RequestBuilder {
+    client()
+        .get(house.url("/oauth2/auth/forward"))
+        .bearer_auth(house.jwt("alice"))
+        .header("x-forwarded-method", "GET")
+        .header("x-forwarded-proto", "http")
+        .header("x-forwarded-host", "wiki.example.com")
+        .header("x-forwarded-uri", path)
+        .header("x-forwarded-for", "203.0.113.7")
+}
+
+async fn answered(question: reqwest::RequestBuilder) -> u16 {
+    let answer = question.send().await.unwrap();
+    let status = answer.status().as_u16();
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    assert_eq!(status == 200, answer.headers().contains_key("x-forwarded-user"));
+    status
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_alone_is_answered() {
+    let house = house_beside().await;
+    assert_eq!(answered(question(&house, "/x")).await, 200);
+    let (client, request) = question(&house, "/x").build_split();
+    drop(client);
+    let stranger = client_at("127.0.0.3").execute(request.unwrap()).await.unwrap();
+    assert_eq!(stranger.status(), 403);
+    assert!(!stranger.headers().contains_key("x-forwarded-user"));
+}
+
+#[tokio::test]
+async fn a_question_that_could_be_another_is_not_answered() {
+    let house = house_beside().await;
+    assert_eq!(answered(question(&house, "/admin")).await, 403);
+    assert_eq!(
+        answered(question(&house, "/x").header("x-forwarded-uri", "/x")).await,
+        400
+    );
+    assert_eq!(
+        answered(question(&house, "/x").header("x-original-url", format!("{URL}/y"))).await,
+        400
+    );
+    assert_eq!(
+        answered(question(&house, "/x").header("x-original-url", format!("{URL}/x"))).await,
+        200
+    );
+    assert_eq!(answered(question(&house, "/x/../admin")).await, 400);
+    assert_eq!(answered(question(&house, "/oauth2/callback")).await, 404);
+    // It would be told to whoever can reach the public host.
+    assert_eq!(
+        answered(question(&house, "/x").header("host", "wiki.example.com")).await,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_of_grpc_is_no_yes() {
+    let house = house_beside().await;
+    let call = question(&house, "/admin").header("content-type", "application/grpc");
+    let (client, request) = call.build_split();
+    let mut request = request.unwrap();
+    request
+        .headers_mut()
+        .insert("x-forwarded-method", "POST".parse().unwrap());
+    assert_eq!(client.execute(request).await.unwrap().status(), 403);
+}
+
+#[tokio::test]
+async fn nothing_is_passed_on_where_another_proxy_does() {
+    let house = house_beside().await;
+    let past = client().get(house.url("/x")).header("host", "wiki.example.com");
+    let answer = past.bearer_auth(house.jwt("alice")).send().await.unwrap();
+    assert_eq!(answer.status(), 404);
+    assert_eq!(house.upstream.requests(), 0);
+}

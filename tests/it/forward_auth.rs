@@ -16,39 +16,53 @@ use crate::support::{
     wire::{head, status},
 };
 
-#[tokio::test]
-async fn a_browser_logs_in_behind_nginx_and_comes_back_to_the_deep_link() {
-    a_browser_logs_in(Proxy::Nginx).await;
+macro_rules! stories {
+    ($($name:ident: $proxy:expr),+) => { $(
+        mod $name {
+            use super::Proxy;
+
+            #[tokio::test]
+            async fn a_browser_logs_in_and_comes_back_to_the_deep_link() {
+                super::a_browser_logs_in($proxy).await;
+            }
+
+            #[tokio::test]
+            async fn scripts_have_their_tokens_looked_at() {
+                super::scripts_have_their_tokens_looked_at($proxy).await;
+            }
+
+            #[tokio::test]
+            async fn i4_nobody_is_who_they_say() {
+                super::nobody_is_who_they_say($proxy).await;
+            }
+
+            #[tokio::test]
+            async fn i2_the_original_is_what_the_proxy_says() {
+                super::the_original_is_what_the_proxy_says($proxy).await;
+            }
+
+            #[tokio::test]
+            async fn a_websocket_goes_through_and_not_for_strangers() {
+                super::a_websocket_goes_through($proxy).await;
+            }
+
+            #[tokio::test]
+            async fn a_session_is_refreshed() {
+                super::a_session_is_refreshed($proxy).await;
+            }
+
+            #[tokio::test]
+            async fn nobody_passes_while_the_gateway_is_away() {
+                super::nobody_passes_while_the_gateway_is_away($proxy).await;
+            }
+        }
+    )+ };
 }
 
-#[tokio::test]
-async fn scripts_have_their_tokens_looked_at_behind_nginx() {
-    scripts_have_their_tokens_looked_at(Proxy::Nginx).await;
-}
-
-#[tokio::test]
-async fn i4_nobody_is_who_they_say_behind_nginx() {
-    nobody_is_who_they_say(Proxy::Nginx).await;
-}
-
-#[tokio::test]
-async fn i2_the_original_is_what_nginx_says_it_is() {
-    the_original_is_what_the_proxy_says(Proxy::Nginx).await;
-}
-
-#[tokio::test]
-async fn a_websocket_goes_through_nginx_and_not_for_strangers() {
-    a_websocket_goes_through(Proxy::Nginx).await;
-}
-
-#[tokio::test]
-async fn a_session_is_refreshed_behind_nginx() {
-    a_session_is_refreshed(Proxy::Nginx).await;
-}
-
-#[tokio::test]
-async fn nginx_lets_nobody_in_while_the_gateway_is_away() {
-    nobody_passes_while_the_gateway_is_away(Proxy::Nginx).await;
+stories! {
+    nginx: Proxy::Nginx,
+    traefik: Proxy::Traefik,
+    caddy: Proxy::Caddy
 }
 
 async fn a_browser_logs_in(proxy: Proxy) {
@@ -208,6 +222,7 @@ async fn the_original_is_what_the_proxy_says(proxy: Proxy) {
         let status = request.send().await.unwrap().status().as_u16();
         assert!([400, 401, 403, 404].contains(&status), "{name}: {status}");
     }
+    assert_eq!(beside.house.upstream.requests(), before, "nothing came through");
     for path in [
         "/public/../admin",
         "/public/%2e%2e/admin",
@@ -220,9 +235,10 @@ async fn the_original_is_what_the_proxy_says(proxy: Proxy) {
             beside.address
         );
         let status = status(beside.address, request.as_bytes()).await;
-        assert!((300..500).contains(&status), "{path}: {status}");
+        // There are proxies that make one path of both, for the question and for the application.
+        let plain = status == 200 && beside.house.upstream.last()["target"] == "/public";
+        assert!(plain || (300..500).contains(&status), "{path}: {status}");
     }
-    assert_eq!(beside.house.upstream.requests(), before, "nothing came through");
 
     // A browser that asks the question itself is told nothing.
     for question in [
@@ -309,6 +325,7 @@ async fn nobody_passes_while_the_gateway_is_away(proxy: Proxy) {
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!(status("/x", &alice).await, 200);
+    let before = house.upstream.requests();
     let unknown = house.opaque("alice");
     house.stop_provider().await;
     let answer = status("/x", &unknown).await;
@@ -318,7 +335,7 @@ async fn nobody_passes_while_the_gateway_is_away(proxy: Proxy) {
         let answer = status(path, &alice).await;
         assert!((500..600).contains(&answer), "{path}: {answer}");
     }
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.requests(), before);
 }
 
 // The question itself.

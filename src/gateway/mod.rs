@@ -140,6 +140,9 @@ impl Gateway {
         if let Some(manner) = self.asked_in(&target) {
             return Ok(Box::pin(self.answer(manner, &parts, &target, peer, visit)).await);
         }
+        if self.is_check(&parts, &target) {
+            return Box::pin(self.check(body, peer, visit)).await;
+        }
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(Error::MethodUnsupported);
         }

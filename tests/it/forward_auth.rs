@@ -1,5 +1,10 @@
 //! The gateway beside another proxy, which passes requests on and asks about each: with the files that are shipped.
 
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
 use reqwest::Method;
 use tokio::{
     io::AsyncWriteExt,
@@ -62,7 +67,9 @@ macro_rules! stories {
 stories! {
     nginx: Proxy::Nginx,
     traefik: Proxy::Traefik,
-    caddy: Proxy::Caddy
+    caddy: Proxy::Caddy,
+    envoy_over_http: Proxy::EnvoyOverHttp,
+    envoy_over_grpc: Proxy::EnvoyOverGrpc
 }
 
 async fn a_browser_logs_in(proxy: Proxy) {
@@ -157,9 +164,11 @@ async fn scripts_have_their_tokens_looked_at(proxy: Proxy) {
         ("content-type", "application/grpc".into()),
     ] {
         let answer = ask(Method::POST, "/x", "").header(name, value).send().await;
-        // A proxy may hang up while so much is still being sent.
-        let status = answer.map_or(400, |answer| answer.status().as_u16());
-        assert!((400..600).contains(&status), "{name}: {status}");
+        // A proxy may hang up while so much is still being sent, and Envoy speaks to gRPC in its own words.
+        let Ok(answer) = answer else { continue };
+        let refused = answer.status().is_client_error() || answer.status().is_server_error();
+        let refused_call = answer.headers().get("grpc-status").is_some_and(|status| status != "0");
+        assert!(refused || refused_call, "{name}: {}", answer.status());
     }
     assert_eq!(house.upstream.requests(), before);
 }
@@ -273,9 +282,7 @@ async fn a_websocket_goes_through(proxy: Proxy) {
     alice.log_in(&form, "alice", "alice").await;
     let address = beside.address;
     beside.house.stop_upstream().await;
-    tokio::spawn(application(
-        TcpListener::bind(beside.house.upstream.address).await.unwrap(),
-    ));
+    tokio::spawn(application(bound(beside.house.upstream.address).await));
 
     let handshake = async |headers: &str| {
         let request = format!("GET /live HTTP/1.1\r\nHost: {address}\r\n{headers}{HANDSHAKE}\r\n");
@@ -297,6 +304,18 @@ async fn a_websocket_goes_through(proxy: Proxy) {
     assert_eq!(handshake(&format!("{session}Origin: http://{address}\r\n")).await, 101);
 }
 
+/// Where somebody listened before; a connection of another test may have the port for a while.
+async fn bound(address: SocketAddr) -> TcpListener {
+    let since = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) => assert!(since.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn a_session_is_refreshed(proxy: Proxy) {
     let Some(beside) = Beside::behind(proxy).await else {
         return;
@@ -306,7 +325,7 @@ async fn a_session_is_refreshed(proxy: Proxy) {
     alice.log_in(&form, "alice", "alice").await;
     let (calls, cookie) = (beside.house.token_calls(), alice.session_cookie());
     for round in 1..=3 {
-        beside.house.clock.advance(std::time::Duration::from_secs(5 * 60));
+        beside.house.clock.advance(Duration::from_secs(5 * 60));
         let page = alice.open(&beside.url("/x")).await;
         assert_eq!(told(&page.json(), "x-forwarded-user"), ["alice"], "{round}");
         assert_eq!(beside.house.token_calls(), calls + round);

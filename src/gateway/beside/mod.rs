@@ -1,5 +1,7 @@
 //! Another proxy passes requests on, and asks here whether each of them may pass: forward-auth.
 
+mod check;
+mod message;
 mod original;
 
 use std::net::IpAddr;
@@ -27,6 +29,8 @@ pub(super) enum Manner<'a> {
     /// The same, with the original's path and query in the question's: Envoy.
     Envoy(&'a str),
 }
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What Envoy is to take out of a request that passes.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
@@ -98,10 +102,7 @@ impl Gateway {
         }
         let client = self.scrubber.client(&question.headers, peer);
         let client = client.ok_or(BadQuestion::NoAddress)?;
-        let original = Original::of(manner, question, client).map_err(|error| match error {
-            Unread::Question(error) => Error::Question(error),
-            Unread::Target(error) => Error::AmbiguousTarget(error),
-        })?;
+        let original = Original::of(manner, question, client)?;
         self.judge(manner, original, visit).await
     }
 
@@ -203,6 +204,15 @@ impl Gateway {
                 let now = visit.now;
                 Box::pin(self.send_to_login(wish, credential, origin, visit, now)).await
             }
+        }
+    }
+}
+
+impl From<Unread> for Error {
+    fn from(error: Unread) -> Self {
+        match error {
+            Unread::Question(error) => Self::Question(error),
+            Unread::Target(error) => Self::AmbiguousTarget(error),
         }
     }
 }

@@ -18,6 +18,8 @@ const ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method")
 const ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
 const ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 
+const REWRITE_URL: HeaderName = HeaderName::from_static("x-rewrite-url");
+
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 
 /// What a request is about, and what its client sent with it.
@@ -79,8 +81,7 @@ impl From<BadQuestion> for Unread {
 }
 
 impl Original {
-    /// Reads the original of a question over HTTP, where each manner has its own place for it. Whatever else names it
-    /// has to name the same.
+    /// Reads the original of a question over HTTP, where each manner has its own place for it.
     ///
     /// # Errors
     /// When the original is not named exactly once, or could be read in two ways.
@@ -109,15 +110,16 @@ impl Original {
                 uri,
             },
         };
-        uncontradicted(headers, named)?;
         Self::named(named, headers.clone(), address)
     }
 
-    /// Reads an original whose parts are named, with the headers that its client sent.
+    /// Reads an original whose parts are named, with the headers that its client sent. Some applications would believe
+    /// those that name it in another way.
     ///
     /// # Errors
     /// When it could be read in two ways.
     pub(super) fn named(named: Named<'_>, mut headers: HeaderMap, address: IpAddr) -> Result<Self, Unread> {
+        uncontradicted(&headers, named)?;
         let scheme = match named.scheme {
             "http" | "ws" => Scheme::Http,
             "https" | "wss" => Scheme::Https,
@@ -176,7 +178,7 @@ fn needed<'a>(headers: &'a HeaderMap, name: &HeaderName, shown: &'static str) ->
     }
 }
 
-/// A header that stands beside those that count, and says something else, was written by the client or by mistake.
+/// A header that names the original and says something else was written by the client, or by mistake.
 fn uncontradicted(headers: &HeaderMap, named: Named<'_>) -> Result<(), BadQuestion> {
     let url = [named.scheme, "://", named.authority, named.uri].concat();
     let alike = [
@@ -187,6 +189,7 @@ fn uncontradicted(headers: &HeaderMap, named: Named<'_>) -> Result<(), BadQuesti
         (&ORIGINAL_METHOD, "X-Original-Method", named.method),
         (&ORIGINAL_URL, "X-Original-URL", &url),
         (&ORIGINAL_URI, "X-Original-URI", named.uri),
+        (&REWRITE_URL, "X-Rewrite-URL", named.uri),
     ];
     for (name, shown, expected) in alike {
         if headers

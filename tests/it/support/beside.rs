@@ -25,6 +25,8 @@ pub enum Proxy {
     Nginx,
     Traefik,
     Caddy,
+    EnvoyOverHttp,
+    EnvoyOverGrpc,
 }
 
 const APT: &str = "apt-get install -y nginx-light";
@@ -38,6 +40,7 @@ impl Proxy {
             Self::Nginx => ("/usr/sbin/nginx".into(), APT),
             Self::Traefik => (own("traefik"), PIP),
             Self::Caddy => (own("caddy"), PIP),
+            Self::EnvoyOverHttp | Self::EnvoyOverGrpc => (own("envoy"), PIP),
         }
     }
 
@@ -47,6 +50,8 @@ impl Proxy {
             Self::Nginx => &["nginx.conf"],
             Self::Traefik => &["traefik.yaml", "traefik-routes.yaml"],
             Self::Caddy => &["Caddyfile"],
+            Self::EnvoyOverHttp => &["envoy-http.yaml"],
+            Self::EnvoyOverGrpc => &["envoy-grpc.yaml"],
         }
     }
 
@@ -54,6 +59,7 @@ impl Proxy {
     pub fn asks(self) -> &'static str {
         match self {
             Self::Nginx | Self::Traefik | Self::Caddy => "forward-auth",
+            Self::EnvoyOverHttp | Self::EnvoyOverGrpc => "ext-authz",
         }
     }
 
@@ -74,6 +80,12 @@ impl Proxy {
             }
             Self::Caddy => {
                 command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
+            }
+            Self::EnvoyOverHttp | Self::EnvoyOverGrpc => {
+                // Several at once on this machine, each with one thread.
+                command
+                    .args(["--use-dynamic-base-id", "--concurrency", "1", "-c"])
+                    .arg(file);
             }
         }
         command

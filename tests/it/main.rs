@@ -27,6 +27,7 @@ mod logout;
 mod operating;
 mod other_account;
 mod overage;
+mod questions;
 mod redis;
 mod redis_outage;
 mod reload;

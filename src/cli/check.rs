@@ -87,6 +87,11 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     });
     lines.push(format!("  {}", told(route, upstream)));
     lines.extend(vouched(&upstream.vouching).map(|line| format!("  {line}")));
+    if upstream.onward.destination().is_none() {
+        lines.push(
+            "  that proxy has to take each of these headers, authorization and cookie out of what clients send".into(),
+        );
+    }
     lines
 }
 

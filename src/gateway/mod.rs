@@ -138,7 +138,7 @@ impl Gateway {
         let target = Target::read(&parts)?;
         visit.arrived_at(&target);
         if let Some(manner) = self.asked_in(&target) {
-            return Ok(Box::pin(self.answer(manner, &parts, &target, peer, visit)).await);
+            return Ok(Box::pin(self.answer(manner, parts, &target, peer, visit)).await);
         }
         if self.is_check(&parts, &target) {
             return Box::pin(self.check(body, peer, visit)).await;

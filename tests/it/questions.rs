@@ -166,3 +166,47 @@ async fn a_refusal_is_noted_with_what_was_asked_about() {
     }
     assert!(!text.contains("/oauth2/auth") && !text.contains("secret"), "{text}");
 }
+
+#[tokio::test]
+async fn what_vouches_for_a_request_is_told_as_well() {
+    let house = house_beside().await;
+    let file = file_beside(&house, "127.0.0.1:1".parse().unwrap(), "forward-auth").replace("http://127.0.0.1:1", URL);
+    let keys = "identity.access_token = \"authorization\"\nidentity.assertion = { audience = \"wiki\" }\n";
+    let at = file.find("[route.wiki.identity.headers]").unwrap();
+    house.reload(&[&file[..at], keys, &file[at..]].concat()).unwrap();
+    let answer = question(&house, "/x").header("cookie", "theme=dark; vestibule=x");
+    let answer = answer.send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let told = |name: &str| answer.headers()[name].to_str().unwrap();
+    assert!(told("authorization").starts_with("Bearer ey"));
+    assert_eq!(told("x-vestibule-assertion").matches('.').count(), 2);
+    assert_eq!(told("cookie"), "theme=dark");
+}
+
+#[tokio::test]
+async fn a_proxy_that_sees_a_status_is_told_where_the_login_begins() {
+    let house = house_beside().await;
+    let ask = async |accept: &str, method: &str| {
+        let question = client()
+            .get(house.url("/oauth2/auth"))
+            .header("accept", accept)
+            .header("x-original-method", method)
+            .header("x-original-url", format!("{URL}/deep?x=1&y=2"))
+            .header("x-forwarded-for", "203.0.113.7");
+        let answer = question.send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+        let location = answer
+            .headers()
+            .get("location")
+            .map(|to| to.to_str().unwrap().to_owned());
+        location.unwrap_or_default()
+    };
+    let start = format!("{URL}/oauth2/start?rd=%2Fdeep%3Fx%3D1%26y%3D2");
+    assert_eq!(ask("text/html", "GET").await, start);
+    assert_eq!(ask("application/json", "GET").await, "");
+    assert_eq!(
+        ask("text/html", "POST").await,
+        "",
+        "what it would send is lost on the way"
+    );
+}

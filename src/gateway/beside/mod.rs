@@ -69,7 +69,7 @@ impl Gateway {
     pub(super) async fn answer(
         &self,
         manner: Manner<'_>,
-        question: &Parts,
+        question: Parts,
         target: &Target,
         peer: IpAddr,
         visit: &mut Visit<'_>,
@@ -88,7 +88,7 @@ impl Gateway {
     async fn asked_over_http(
         &self,
         manner: Manner<'_>,
-        question: &Parts,
+        question: Parts,
         target: &Target,
         peer: IpAddr,
         visit: &mut Visit<'_>,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request::Parts};
 
 use super::Manner;
 use crate::{
@@ -66,6 +66,14 @@ pub(super) struct Named<'a> {
     pub(super) uri: &'a str,
 }
 
+/// The same, each by itself what it should be.
+struct Line {
+    method: Method,
+    scheme: Scheme,
+    host: HeaderValue,
+    uri: Uri,
+}
+
 /// What a question cannot be about, and what it lacks.
 #[derive(Debug)]
 pub(super) enum Unread {
@@ -85,32 +93,9 @@ impl Original {
     ///
     /// # Errors
     /// When the original is not named exactly once, or could be read in two ways.
-    pub(super) fn of(manner: Manner<'_>, question: &Parts, address: IpAddr) -> Result<Self, Unread> {
-        let headers = &question.headers;
-        let named = match manner {
-            Manner::Status => {
-                let url = needed(headers, &ORIGINAL_URL, "X-Original-URL")?;
-                let method = needed(headers, &ORIGINAL_METHOD, "X-Original-Method")?;
-                Named::by_url(method, url).ok_or(BadQuestion::Unreadable("X-Original-URL"))?
-            }
-            Manner::Whole => Named {
-                method: needed(headers, &FORWARDED_METHOD, "X-Forwarded-Method")?,
-                scheme: needed(headers, &FORWARDED_PROTO, "X-Forwarded-Proto")?,
-                authority: needed(headers, &FORWARDED_HOST, "X-Forwarded-Host")?,
-                uri: needed(headers, &FORWARDED_URI, "X-Forwarded-Uri")?,
-            },
-            Manner::Envoy(uri) => Named {
-                method: question.method.as_str(),
-                scheme: needed(headers, &FORWARDED_PROTO, "X-Forwarded-Proto")?,
-                authority: match (question.uri.authority(), needed(headers, &header::HOST, "Host")) {
-                    (_, Ok(host)) => host,
-                    (Some(authority), Err(_)) if question.version == Version::HTTP_2 => authority.as_str(),
-                    (_, Err(error)) => return Err(error.into()),
-                },
-                uri,
-            },
-        };
-        Self::named(named, headers.clone(), address)
+    pub(super) fn of(manner: Manner<'_>, question: Parts, address: IpAddr) -> Result<Self, Unread> {
+        let line = Named::by(manner, &question)?.line(&question.headers)?;
+        Self::with(line, question.headers, address)
     }
 
     /// Reads an original whose parts are named, with the headers that its client sent. Some applications would believe
@@ -118,20 +103,13 @@ impl Original {
     ///
     /// # Errors
     /// When it could be read in two ways.
-    pub(super) fn named(named: Named<'_>, mut headers: HeaderMap, address: IpAddr) -> Result<Self, Unread> {
-        uncontradicted(&headers, named)?;
-        let scheme = match named.scheme {
-            "http" | "ws" => Scheme::Http,
-            "https" | "wss" => Scheme::Https,
-            _ => return Err(BadQuestion::Unreadable("the scheme").into()),
-        };
-        let method = Method::from_bytes(named.method.as_bytes()).map_err(|_| BadQuestion::Unreadable("the method"))?;
-        // What follows a fragment's sign would be dropped here, and may be kept elsewhere.
-        if !named.uri.starts_with('/') || named.uri.contains('#') {
-            return Err(BadQuestion::Unreadable("the path").into());
-        }
-        let host = HeaderValue::try_from(named.authority).map_err(|_| BadQuestion::Unreadable("the host"))?;
-        headers.insert(header::HOST, host);
+    pub(super) fn named(named: Named<'_>, headers: HeaderMap, address: IpAddr) -> Result<Self, Unread> {
+        let line = named.line(&headers)?;
+        Self::with(line, headers, address)
+    }
+
+    fn with(line: Line, mut headers: HeaderMap, address: IpAddr) -> Result<Self, Unread> {
+        headers.insert(header::HOST, line.host);
         // The question's own body is not the original's.
         for framing in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
             headers.remove(framing);
@@ -140,20 +118,48 @@ impl Original {
         if headers.contains_key(&SEC_WEBSOCKET_KEY) {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
-        let request = Request::builder().method(method).uri(named.uri).body(());
-        let (mut parts, ()) = request.map_err(|_| BadQuestion::Unreadable("the path"))?.into_parts();
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.method = line.method;
+        parts.uri = line.uri;
         parts.headers = headers;
         let target = Target::read(&parts).map_err(Unread::Target)?;
         Ok(Self {
             parts,
             target,
-            scheme,
+            scheme: line.scheme,
             address,
         })
     }
 }
 
 impl<'a> Named<'a> {
+    fn by(manner: Manner<'a>, question: &'a Parts) -> Result<Self, BadQuestion> {
+        let headers = &question.headers;
+        Ok(match manner {
+            Manner::Status => {
+                let url = needed(headers, &ORIGINAL_URL, "X-Original-URL")?;
+                let method = needed(headers, &ORIGINAL_METHOD, "X-Original-Method")?;
+                Self::by_url(method, url).ok_or(BadQuestion::Unreadable("X-Original-URL"))?
+            }
+            Manner::Whole => Self {
+                method: needed(headers, &FORWARDED_METHOD, "X-Forwarded-Method")?,
+                scheme: needed(headers, &FORWARDED_PROTO, "X-Forwarded-Proto")?,
+                authority: needed(headers, &FORWARDED_HOST, "X-Forwarded-Host")?,
+                uri: needed(headers, &FORWARDED_URI, "X-Forwarded-Uri")?,
+            },
+            Manner::Envoy(uri) => Self {
+                method: question.method.as_str(),
+                scheme: needed(headers, &FORWARDED_PROTO, "X-Forwarded-Proto")?,
+                authority: match (question.uri.authority(), needed(headers, &header::HOST, "Host")) {
+                    (_, Ok(host)) => host,
+                    (Some(authority), Err(_)) if question.version == Version::HTTP_2 => authority.as_str(),
+                    (_, Err(error)) => return Err(error),
+                },
+                uri,
+            },
+        })
+    }
+
     fn by_url(method: &'a str, url: &'a str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let (authority, uri) = rest.split_at_checked(rest.find('/')?)?;
@@ -163,6 +169,59 @@ impl<'a> Named<'a> {
             authority,
             uri,
         })
+    }
+}
+
+impl Named<'_> {
+    /// Each by itself, beside headers that do not name it otherwise.
+    fn line(self, headers: &HeaderMap) -> Result<Line, BadQuestion> {
+        self.is_uncontradicted(headers)?;
+        // What follows a fragment's sign would be dropped here, and may be kept elsewhere.
+        let path = Some(self.uri).filter(|uri| uri.starts_with('/') && !uri.contains('#'));
+        Ok(Line {
+            method: Method::from_bytes(self.method.as_bytes()).map_err(|_| BadQuestion::Unreadable("the method"))?,
+            scheme: match self.scheme {
+                "http" | "ws" => Scheme::Http,
+                "https" | "wss" => Scheme::Https,
+                _ => return Err(BadQuestion::Unreadable("the scheme")),
+            },
+            host: HeaderValue::try_from(self.authority).map_err(|_| BadQuestion::Unreadable("the host"))?,
+            uri: path
+                .and_then(|path| path.parse().ok())
+                .ok_or(BadQuestion::Unreadable("the path"))?,
+        })
+    }
+
+    /// A header that names the original and says something else was written by the client, or by mistake.
+    fn is_uncontradicted(self, headers: &HeaderMap) -> Result<(), BadQuestion> {
+        let alike = [
+            (&FORWARDED_METHOD, "X-Forwarded-Method", self.method),
+            (&FORWARDED_PROTO, "X-Forwarded-Proto", self.scheme),
+            (&FORWARDED_HOST, "X-Forwarded-Host", self.authority),
+            (&FORWARDED_URI, "X-Forwarded-Uri", self.uri),
+            (&ORIGINAL_METHOD, "X-Original-Method", self.method),
+            (&ORIGINAL_URI, "X-Original-URI", self.uri),
+            (&REWRITE_URL, "X-Rewrite-URL", self.uri),
+        ];
+        let says = |name: &HeaderName, is_so: &dyn Fn(&[u8]) -> bool| {
+            headers.get_all(name).iter().all(|line| is_so(line.as_bytes()))
+        };
+        for (name, shown, expected) in alike {
+            if !says(name, &|line| line == expected.as_bytes()) {
+                return Err(BadQuestion::Contradiction(shown));
+            }
+        }
+        let is_url = |line: &[u8]| {
+            let parts = [self.scheme, "://", self.authority];
+            let rest = parts
+                .iter()
+                .try_fold(line, |rest, part| rest.strip_prefix(part.as_bytes()));
+            rest == Some(self.uri.as_bytes())
+        };
+        match says(&ORIGINAL_URL, &is_url) {
+            true => Ok(()),
+            false => Err(BadQuestion::Contradiction("X-Original-URL")),
+        }
     }
 }
 
@@ -178,34 +237,10 @@ fn needed<'a>(headers: &'a HeaderMap, name: &HeaderName, shown: &'static str) ->
     }
 }
 
-/// A header that names the original and says something else was written by the client, or by mistake.
-fn uncontradicted(headers: &HeaderMap, named: Named<'_>) -> Result<(), BadQuestion> {
-    let url = [named.scheme, "://", named.authority, named.uri].concat();
-    let alike = [
-        (&FORWARDED_METHOD, "X-Forwarded-Method", named.method),
-        (&FORWARDED_PROTO, "X-Forwarded-Proto", named.scheme),
-        (&FORWARDED_HOST, "X-Forwarded-Host", named.authority),
-        (&FORWARDED_URI, "X-Forwarded-Uri", named.uri),
-        (&ORIGINAL_METHOD, "X-Original-Method", named.method),
-        (&ORIGINAL_URL, "X-Original-URL", &url),
-        (&ORIGINAL_URI, "X-Original-URI", named.uri),
-        (&REWRITE_URL, "X-Rewrite-URL", named.uri),
-    ];
-    for (name, shown, expected) in alike {
-        if headers
-            .get_all(name)
-            .iter()
-            .any(|line| line.as_bytes() != expected.as_bytes())
-        {
-            return Err(BadQuestion::Contradiction(shown));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn read(manner: Manner<'_>, headers: &[(&str, &str)]) -> Result<String, String> {
         let mut question = Request::get("/oauth2/auth");
@@ -213,7 +248,7 @@ mod tests {
             question = question.header(*name, *value);
         }
         let (question, ()) = question.body(()).unwrap().into_parts();
-        match Original::of(manner, &question, [203, 0, 113, 7].into()) {
+        match Original::of(manner, question, [203, 0, 113, 7].into()) {
             Ok(Original { parts, target, .. }) => Ok(format!(
                 "{} {} {}",
                 parts.method,
@@ -319,7 +354,23 @@ mod tests {
             question = question.header(name, value);
         }
         let (question, ()) = question.body(()).unwrap().into_parts();
-        let original = Original::of(Manner::Whole, &question, [127, 0, 0, 1].into()).unwrap();
+        let original = Original::of(Manner::Whole, question, [127, 0, 0, 1].into()).unwrap();
         assert_eq!(original.parts.headers["upgrade"], "websocket");
+    }
+
+    proptest! {
+        #[test]
+        fn i2_an_original_is_read_as_the_request_itself_would_be(
+            uri in "(/[a-zA-Z0-9%;.#?&=\\\\~_-]{0,6}){1,4}",
+            host in "[a-zA-Z.@:\\[\\]0-9]{1,12}",
+        ) {
+            let headers = [FORWARDED[0], FORWARDED[1], ("x-forwarded-host", &host), ("x-forwarded-uri", &uri)];
+            if let Ok(original) = read(Manner::Whole, &headers) {
+                let request = Request::put(&uri).header("host", &host).body(()).unwrap();
+                let target = Target::read(&request.into_parts().0).unwrap();
+                prop_assert_eq!(original, format!("PUT {} {}", target.host(), target.path_and_query()));
+                prop_assert!(!uri.contains('#'));
+            }
+        }
     }
 }

@@ -31,6 +31,11 @@ macro_rules! stories {
             }
 
             #[tokio::test]
+            async fn who_is_in_many_groups_passes_as_well() {
+                super::who_is_in_many_groups_passes($proxy).await;
+            }
+
+            #[tokio::test]
             async fn scripts_have_their_tokens_looked_at() {
                 super::scripts_have_their_tokens_looked_at($proxy).await;
             }
@@ -115,6 +120,24 @@ async fn a_browser_logs_in(proxy: Proxy) {
     // Who signs out is out.
     alice.open(&beside.url("/oauth2/sign_out")).await;
     assert!(alice.open(&beside.url("/deep")).await.text.contains("<form"));
+}
+
+/// With a session of several cookies, and a long header for the application.
+async fn who_is_in_many_groups_passes(proxy: Proxy) {
+    let Some(beside) = Beside::behind(proxy).await else {
+        return;
+    };
+    let mut many = Browser::new();
+    let form = many.open(&beside.url("/first")).await;
+    let mut page = many.log_in(&form, "many", "many").await;
+    assert!(many.cookies_named("vestibule-1").len() == 1, "the session is split");
+    for path in ["/first", "/second"] {
+        assert_eq!((page.status.as_u16(), page.url.path()), (200, path), "{}", page.text);
+        let seen = page.json();
+        let groups = told(&seen, "x-forwarded-groups")[0].split(',').count();
+        assert_eq!(groups, 300);
+        page = many.open(&beside.url("/second")).await;
+    }
 }
 
 async fn scripts_have_their_tokens_looked_at(proxy: Proxy) {

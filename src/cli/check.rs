@@ -22,7 +22,7 @@ use crate::{
     },
     server,
     time::{Clock, SystemClock},
-    upstream::{self, Destination, vouch::Vouching},
+    upstream::{self, Asker, Destination, Onward, vouch::Vouching},
 };
 
 #[derive(Debug, Args)]
@@ -105,9 +105,18 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     if route.on_forbidden == OnForbidden::NotFound {
         lines.push("  to whoever may not pass, the route does not exist".into());
     }
-    lines.push(format!("  goes to {}", destination(&upstream.destination)));
+    lines.push(match &upstream.onward {
+        Onward::To(to) => format!("  goes to {}", destination(to)),
+        Onward::AskedBy(Asker::ForwardAuth) => "  another proxy passes it on, and asks here before it does".into(),
+        Onward::AskedBy(Asker::ExtAuthz) => "  Envoy passes it on, and asks here before it does".into(),
+    });
     lines.push(format!("  {}", told(route, upstream)));
     lines.extend(vouched(&upstream.vouching).map(|line| format!("  {line}")));
+    if upstream.onward.destination().is_none() {
+        lines.push(
+            "  that proxy has to take each of these headers, authorization and cookie out of what clients send".into(),
+        );
+    }
     lines
 }
 

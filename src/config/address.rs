@@ -3,7 +3,7 @@
 use super::read::{FromText, Wrong, wrong};
 use crate::{
     policy::{Host, Path, RouteUrl, Scheme},
-    upstream::{Destination, DestinationScheme},
+    upstream::{Asker, Destination, DestinationScheme, Onward},
 };
 
 /// The URL of a route, before it is known whether its path is exact.
@@ -54,6 +54,16 @@ impl FromText for RouteAddress {
             port: parts.port.filter(|port| *port != parts.scheme.default_port()),
             path: path.into(),
         })
+    }
+}
+
+impl FromText for Onward {
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "forward-auth" => Ok(Self::AskedBy(Asker::ForwardAuth)),
+            "ext-authz" => Ok(Self::AskedBy(Asker::ExtAuthz)),
+            text => Destination::from_text(text).map(Self::To),
+        }
     }
 }
 

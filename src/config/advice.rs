@@ -70,14 +70,15 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
             strangers_with_one_name(placed, admission, findings);
         }
     }
-    let destination = &placed.upstream.destination;
-    let is_clear = match destination.scheme {
-        DestinationScheme::Http | DestinationScheme::H2c => true,
-        DestinationScheme::Https => false,
-    };
     let vouching = &placed.upstream.vouching;
-    if is_clear && !destination.is_local() {
-        clear_text(placed, vouching, findings);
+    if let Some(destination) = placed.upstream.onward.destination() {
+        let is_clear = match destination.scheme {
+            DestinationScheme::Http | DestinationScheme::H2c => true,
+            DestinationScheme::Https => false,
+        };
+        if is_clear && !destination.is_local() {
+            clear_text(placed, &destination.host, vouching, findings);
+        }
     }
     if vouching.access_token.is_some() {
         let message = format!(
@@ -89,8 +90,8 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
 }
 
 /// An application that checks assertions takes nobody else for the gateway, but a secret is read by whoever is in between.
-fn clear_text(placed: &Placed, vouching: &Vouching, findings: &mut Findings) {
-    let (name, host) = (&placed.route.name, &placed.upstream.destination.host);
+fn clear_text(placed: &Placed, host: &str, vouching: &Vouching, findings: &mut Findings) {
+    let name = &placed.route.name;
     let secret = match (&vouching.access_token, &vouching.basic) {
         (Some(_), _) => Some("an access token"),
         (None, Some(_)) => Some("a password"),

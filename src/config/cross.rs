@@ -56,6 +56,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
     }
     shared_listener(&server, load);
     uncertified(&server, &routes, load);
+    unasked(&server, &routes, load);
     load.no_twins(&[&*server.listen, &*server.redirect].concat());
     if let Some(domain) = &cookie_domain {
         foreign_hosts(domain, &routes, load);
@@ -168,6 +169,27 @@ fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
         load.findings
             .warning(address.at, message, instead)
             .see(url, "an http URL");
+    }
+}
+
+/// Whoever asks about requests for others must be known.
+fn unasked(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
+    let asked = |placed: &&Placed| placed.upstream.onward.destination().is_none();
+    for at in routes.iter().filter(asked).flat_map(|placed| &placed.certificates) {
+        let message = "the handshake is the other proxy's, so no certificate of a client would ever count";
+        let instead = "leave it out, and let the proxy that ends TLS ask for certificates";
+        load.findings.problem(*at, message, instead);
+    }
+    if !server.trusted_proxies.is_empty() {
+        return;
+    }
+    for placed in routes.iter().filter(asked) {
+        let message = format!(
+            "nobody may ask about [route.{}]: there is no trusted proxy",
+            placed.route.name
+        );
+        let instead = "name the proxy's address in `trusted_proxies` of [server]: trusted_proxies = [\"127.0.0.1/32\"]";
+        load.findings.problem(placed.at, message, instead);
     }
 }
 

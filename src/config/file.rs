@@ -37,7 +37,7 @@ use crate::{
     session::SameSite,
     telemetry::LogFormat,
     upstream::{
-        Destination,
+        Onward,
         headers::{Encoding, GroupFilter, Lists, Template},
         vouch::TokenHeader,
     },
@@ -301,8 +301,8 @@ tables! {
         exact: bool,
         /// Absent: any.
         methods: NonEmpty<Method>,
-        /// Scheme, host and port of the application.
-        upstream: OneOrMany<Destination>,
+        /// Scheme, host and port of the application; `forward-auth` or `ext-authz`: another proxy passes requests on.
+        upstream: OneOrMany<Onward>,
         /// Whether the application sees the `Host` of the request.
         preserve_host: bool,
         /// Absent: all.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     identity::{Proof, ProviderId},
     policy::{Access, Admission, Mode, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
-    upstream::{self, BodyLimits, Destination, DestinationScheme, Timeouts},
+    upstream::{self, BodyLimits, DestinationScheme, Onward, Timeouts, headers::Lists},
 };
 
 /// A route, and where its pieces stand in the file.
@@ -301,13 +301,16 @@ fn upstream(
     bodies: BodyLimits,
     load: &mut Load<'_>,
 ) -> Option<upstream::Settings> {
-    let destinations = take(&mut table.upstream);
-    let destination = load.required(here, "upstream", destinations, "\"http://127.0.0.1:3000\"");
-    let destination = destination.and_then(|list| sole(list.0, load));
+    let given = take(&mut table.upstream);
+    let onward = load.required(here, "upstream", given, "\"http://127.0.0.1:3000\"");
+    let onward = onward.and_then(|list| sole(list.0, load));
     let tls = take(&mut table.upstream_tls);
-    let is_https = |destination: &Destination| destination.scheme == DestinationScheme::Https;
+    let is_https = |onward: &Onward| match onward {
+        Onward::To(destination) => destination.scheme == DestinationScheme::Https,
+        Onward::AskedBy(_) => false,
+    };
     if let Some(at) = tls.at()
-        && destination.as_ref().is_some_and(|destination| !is_https(destination))
+        && onward.as_ref().is_some_and(|onward| !is_https(onward))
     {
         load.findings.problem(
             at,
@@ -315,10 +318,26 @@ fn upstream(
             "write an https `upstream`, or leave it out",
         );
     }
+    let asked = matches!(onward, Some(Onward::AskedBy(_)));
+    if asked {
+        only_asked(here, table, load);
+    }
     let trust = load.trust(&tls.or_default().ca_file);
+    let identity_at = table.identity.at().unwrap_or(here.at);
     let told = identity::told(here, take(&mut table.identity), load);
+    if asked && told.headers.iter().any(|header| header.form.lists == Lists::Repeated) {
+        let message = format!(
+            "[{}] repeats a header, which another proxy does not pass on whole",
+            here.name
+        );
+        load.findings.problem(
+            identity_at,
+            message,
+            "write a `groups_delimiter` that stands between the members",
+        );
+    }
     Some(upstream::Settings {
-        destination: destination?,
+        onward: onward?,
         preserve_host: table.preserve_host.value().copied().unwrap_or(true),
         identity_headers: told.headers,
         strip: told.strip,
@@ -329,13 +348,30 @@ fn upstream(
     })
 }
 
-fn sole(mut list: Vec<At<Destination>>, load: &mut Load<'_>) -> Option<Destination> {
+/// Refuses what means nothing where another proxy passes requests on.
+fn only_asked(here: &Table, table: &file::Route, load: &mut Load<'_>) {
+    let meaningless = [
+        ("preserve_host", table.preserve_host.at()),
+        ("timeouts", table.timeouts.at()),
+    ];
+    for (key, at) in meaningless {
+        let Some(at) = at else { continue };
+        let message = format!(
+            "`{key}` means nothing in [{}], whose requests another proxy passes on",
+            here.name
+        );
+        load.findings
+            .problem(at, message, format!("leave out `{key}`, and say it to that proxy"));
+    }
+}
+
+fn sole(mut list: Vec<At<Onward>>, load: &mut Load<'_>) -> Option<Onward> {
     if let Some(second) = list.get(1) {
         let message = "this version does not support several upstreams";
         load.findings.problem(second.at, message, "name one");
         return None;
     }
-    list.pop().map(|destination| destination.value)
+    list.pop().map(|onward| onward.value)
 }
 
 fn timeouts(table: Field<file::Timeouts>) -> Timeouts {

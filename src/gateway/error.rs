@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::BadQuestion;
 use crate::{
     identity::{Shortfall, Strength},
     oauth::authorization::AuthorizationError,
@@ -20,6 +21,12 @@ pub enum Error {
     /// The gateway forwards to itself, by whatever way (RFC 9110 §7.6.3).
     #[error("the request went round and round")]
     Loop,
+    /// Another proxy asks what cannot be answered.
+    #[error(transparent)]
+    Question(#[from] BadQuestion),
+    /// Nobody but another proxy passes on what comes to this route.
+    #[error("the route's requests are passed on by another proxy, which asks here; this one came here itself")]
+    PassedOnElsewhere,
     #[error("the method is never forwarded")]
     MethodUnsupported,
     #[error("no route")]

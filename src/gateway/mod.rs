@@ -2,6 +2,7 @@
 
 mod administration;
 mod authenticate;
+mod beside;
 mod decisions;
 mod endpoints;
 mod error;
@@ -31,6 +32,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+pub use beside::BadQuestion;
 pub use error::{Error, StartError};
 pub use generations::Generations;
 pub use settings::Settings;
@@ -138,6 +140,12 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let target = Target::read(&parts)?;
         visit.arrived_at(&target);
+        if let Some(manner) = self.asked_in(&target) {
+            return Ok(Box::pin(self.answer(manner, parts, &target, peer.address, visit)).await);
+        }
+        if self.is_check(&parts, &target) {
+            return Box::pin(self.check(body, peer.address, visit)).await;
+        }
         if is_unsupported(&parts.method) {
             return Err(Error::MethodUnsupported);
         }
@@ -168,6 +176,9 @@ impl Gateway {
         let facts = asked.facts(now);
         let route = self.route(&facts)?;
         visit.routed_to(route);
+        if self.upstreams.asker(route.id).is_some() {
+            return Err(Error::PassedOnElsewhere);
+        }
         let authentication = self.authenticate(route, &credential, &origin, visit, now).await?;
         visit.authenticated_as(&authentication);
         match policy::decide(route, &facts, authentication, now) {

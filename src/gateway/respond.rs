@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::{Error, Gateway, Visit};
+use super::{BadQuestion, Error, Gateway, Visit};
 use crate::{
     identity::{Scopes, Strength},
     oauth::authorization::AuthorizationError,
@@ -199,6 +199,9 @@ fn notice_of(error: &Error) -> Notice {
         }
         Error::Loop => Notice::new(StatusCode::LOOP_DETECTED, "loop", "The request goes in circles")
             .explained("It passed this gateway again and again, so a route leads back to the gateway itself."),
+        Error::Question(error) => bad_question(*error),
+        Error::PassedOnElsewhere => Notice::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here")
+            .explained("Another proxy passes on what is meant for this address; this request came past it."),
         Error::MethodUnsupported => Notice::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
@@ -286,6 +289,21 @@ fn notice_of(error: &Error) -> Notice {
         )
         .explained("The gateway could not protect its cookie, so it did not set it."),
     }
+}
+
+/// Whoever asks is told no: the person is not to blame, and nobody passes.
+fn bad_question(error: BadQuestion) -> Notice {
+    let status = match error {
+        BadQuestion::InPublic => return not_found(),
+        BadQuestion::Untrusted(_) | BadQuestion::NotAsked | BadQuestion::Scheme(_) => StatusCode::FORBIDDEN,
+        BadQuestion::Unnamed(_)
+        | BadQuestion::Contradiction(_)
+        | BadQuestion::Unreadable(_)
+        | BadQuestion::NoAddress => StatusCode::BAD_REQUEST,
+    };
+    Notice::new(status, "bad_question", "The question cannot be answered").explained(
+        "A proxy asked whether a request may pass, in a way that is not understood or from a place that may not ask.",
+    )
 }
 
 fn login_response(error: &AuthorizationError) -> Notice {

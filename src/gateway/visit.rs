@@ -136,6 +136,12 @@ impl<'a> Visit<'a> {
         self.target = Some(target.clone());
     }
 
+    /// Notes what another proxy asked about.
+    pub(super) fn asked_about(&mut self, method: &Method, target: &Target) {
+        self.method = method.clone();
+        self.target = Some(target.clone());
+    }
+
     pub(super) fn routed_to(&mut self, route: &Route) {
         self.route = Some(route.id);
     }

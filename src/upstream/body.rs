@@ -26,6 +26,8 @@ use super::{clean, headers, headers::Taken, lifeline::Lifeline, pool::Lease, tru
 #[derive(Debug)]
 pub enum Body {
     Full(Full<Bytes>),
+    /// One with trailers.
+    Trailed(Box<(Full<Bytes>, Option<HeaderMap>)>),
     Streamed(Streamed),
 }
 
@@ -51,10 +53,15 @@ impl Body {
         Self::Full(Full::default())
     }
 
+    /// What ends with these trailers, in HTTP/2.
+    pub fn with_trailers(bytes: Bytes, trailers: HeaderMap) -> Self {
+        Self::Trailed(Box::new((Full::new(bytes), Some(trailers))))
+    }
+
     /// Leaves it to somebody else to end the exchange when it has to end.
     pub fn take_lifeline(&mut self) -> Option<Lifeline> {
         match self {
-            Self::Full(_) => None,
+            Self::Full(_) | Self::Trailed(_) => None,
             Self::Streamed(streamed) => streamed.lifeline.take(),
         }
     }
@@ -81,6 +88,11 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         match self.get_mut() {
             Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
+            Self::Trailed(trailed) => {
+                let (full, trailers) = &mut **trailed;
+                let frame = ready!(Pin::new(full).poll_frame(cx)).map(|frame| frame.map_err(|never| match never {}));
+                Poll::Ready(frame.or_else(|| trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))))
+            }
             Self::Streamed(streamed) => streamed.poll(cx),
         }
     }
@@ -88,6 +100,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(full) => full.is_end_stream(),
+            Self::Trailed(trailed) => trailed.0.is_end_stream() && trailed.1.is_none(),
             Self::Streamed(streamed) => streamed.incoming.is_end_stream(),
         }
     }
@@ -95,6 +108,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(full) => full.size_hint(),
+            Self::Trailed(trailed) => trailed.0.size_hint(),
             Self::Streamed(streamed) => streamed.incoming.size_hint(),
         }
     }

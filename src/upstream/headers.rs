@@ -26,6 +26,8 @@ pub struct ScrubSettings {
 #[derive(Debug)]
 pub struct Scrubber {
     taken: Arc<Taken>,
+    /// Those that any route may emit, as they are written.
+    emitted: Vec<HeaderName>,
     own_cookies: OwnCookies,
     trusted_proxies: Vec<ipnet::IpNet>,
 }
@@ -142,6 +144,7 @@ impl Scrubber {
         let identity_headers = names.map(|name| folded(name.as_str()).into()).collect();
         Self {
             taken: Arc::new(Taken { identity_headers }),
+            emitted: settings.identity_headers,
             own_cookies: OwnCookies(settings.cookie_name.into()),
             trusted_proxies: settings.trusted_proxies,
         }
@@ -159,8 +162,8 @@ impl Scrubber {
         if parts.version == Version::HTTP_2 {
             join_cookies(&mut parts.headers);
         }
-        let authorization = authorization(&parts.headers);
         let forwarded_for = self.forwarded_for(&parts.headers, peer);
+        let authorization = authorization(&parts.headers);
         self.clean(&mut parts.headers);
         let credential = Credential {
             authorization,
@@ -176,6 +179,33 @@ impl Scrubber {
         (scrubbed, credential)
     }
 
+    /// Takes the credential out of a request that another proxy passes on.
+    pub fn take_credential(&self, headers: &mut HeaderMap) -> Credential {
+        join_cookies(headers);
+        Credential {
+            authorization: authorization(headers),
+            cookies: self.own_cookies.take(headers),
+        }
+    }
+
+    /// What must not reach an application from anybody else, and is not among what it is `told`: every identity header,
+    /// also as `sent` spells it, and the credential.
+    pub fn never_from_others(&self, sent: &HeaderMap, told: &HeaderMap) -> Vec<HeaderName> {
+        let emitted = |name: &str| {
+            let folded = folded(name);
+            self.emitted.iter().any(|emitted| *emitted == *folded)
+        };
+        let spelled = sent.keys().filter(|name| emitted(name.as_str()));
+        let credential = [header::AUTHORIZATION, header::COOKIE];
+        let mut names: Vec<HeaderName> = Vec::new();
+        for name in self.emitted.iter().chain(spelled).chain(&credential) {
+            if !told.contains_key(name) && !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
     /// Removes what is taken, and what `Connection` nominates, before the gateway adds anything of its own (I6).
     pub fn clean(&self, headers: &mut HeaderMap) {
         remove_nominated(headers);
@@ -184,6 +214,11 @@ impl Scrubber {
 
     pub(super) fn taken(&self) -> Arc<Taken> {
         self.taken.clone()
+    }
+
+    /// Where the client is, in the words of a trusted peer; `None` where it does not say.
+    pub fn client(&self, headers: &HeaderMap, peer: IpAddr) -> Option<IpAddr> {
+        self.forwarded_for(headers, peer).first().map(IpAddr::to_canonical)
     }
 
     /// From the client to the nearest trusted proxy: what stands left of the first address that nobody vouches for is
@@ -209,7 +244,8 @@ impl Scrubber {
         chain
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether it is a proxy whose word counts (I7).
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 }

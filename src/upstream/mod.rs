@@ -27,13 +27,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-pub use settings::{BodyLimits, Destination, DestinationScheme, Settings, Timeouts};
+pub use settings::{Asker, BodyLimits, Destination, DestinationScheme, Onward, Settings, Timeouts};
 pub use template::identity_header;
 
 use crate::{
     oauth::jwt::SigningKey,
-    policy::{Origin, Permit},
+    policy::{Origin, Permit, RouteId},
     time::{Alarm, Timestamp},
+    trust::TrustRoots,
 };
 use assertion::Signer;
 use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed, UploadEnd};
@@ -84,13 +85,19 @@ pub struct Upstreams {
 #[derive(Debug)]
 struct Upstream {
     settings: Settings,
-    host: HeaderValue,
-    line: Line,
+    /// Absent: another proxy passes requests on.
+    way: Option<Way>,
     /// The first site that asked for it; most upstreams have no other.
     site: OnceLock<Site>,
 }
 
-/// How it is reached.
+/// Where it is, and how it is reached.
+#[derive(Clone, Debug)]
+struct Way {
+    host: HeaderValue,
+    line: Line,
+}
+
 #[derive(Clone, Debug)]
 enum Line {
     Http1(Arc<Pool>),
@@ -98,12 +105,9 @@ enum Line {
 }
 
 impl Line {
-    fn to(settings: &Settings) -> Result<Self, rustls::Error> {
-        let destination = settings.destination.clone();
+    fn to(destination: Destination, trust: &TrustRoots) -> Result<Self, rustls::Error> {
         Ok(match destination.scheme {
-            DestinationScheme::Http | DestinationScheme::Https => {
-                Self::Http1(Arc::new(Pool::new(destination, &settings.trust)?))
-            }
+            DestinationScheme::Http | DestinationScheme::Https => Self::Http1(Arc::new(Pool::new(destination, trust)?)),
             DestinationScheme::H2c => Self::Http2(Arc::new(Trunk::new(destination))),
         })
     }
@@ -125,14 +129,18 @@ impl Upstreams {
         let mut upstreams: Vec<Upstream> = Vec::with_capacity(settings.len());
         for settings in settings {
             let earlier = earlier.iter().flat_map(|earlier| &earlier.upstreams);
-            let line = match upstreams.iter().chain(earlier).find(|known| known.leads_to(&settings)) {
-                Some(known) => known.line.clone(),
-                None => Line::to(&settings)?,
+            let known = upstreams.iter().chain(earlier).find(|known| known.leads_to(&settings));
+            let way = match (known, settings.onward.destination()) {
+                (Some(known), _) => known.way.clone(),
+                (None, Some(destination)) => Some(Way {
+                    host: destination.authority(),
+                    line: Line::to(destination.clone(), &settings.trust)?,
+                }),
+                (None, None) => None,
             };
             upstreams.push(Upstream {
-                host: settings.destination.authority(),
                 settings,
-                line,
+                way,
                 site: OnceLock::new(),
             });
         }
@@ -149,6 +157,14 @@ impl Upstreams {
         self.signer.published(now)
     }
 
+    /// Who asks about requests for a route; nobody where they go on from here.
+    pub fn asker(&self, route: RouteId) -> Option<Asker> {
+        match self.upstreams.get(route.index())?.settings.onward {
+            Onward::To(_) => None,
+            Onward::AskedBy(asker) => Some(asker),
+        }
+    }
+
     /// Sends the request on, as whom the permit says. A WebSocket is spliced after the upstream's 101. What lasts ends
     /// when its lifeline is cut.
     ///
@@ -163,7 +179,8 @@ impl Upstreams {
         mut lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let upstream = self.upstreams.get(permit.route().index());
-        let upstream = upstream.ok_or_else(|| UpstreamError::Unreachable("the route has no upstream".into()))?;
+        let way = upstream.and_then(|upstream| Some((upstream, upstream.way.as_ref()?)));
+        let (upstream, way) = way.ok_or_else(|| UpstreamError::Unreachable("the route has no upstream".into()))?;
         let deadline = upstream
             .settings
             .timeouts
@@ -173,8 +190,8 @@ impl Upstreams {
         if forwarded::counted_down(&request.parts.method, &mut request.parts.headers).is_none() {
             return Ok(Response::new(Body::empty()));
         }
-        let (request, progress, upgrade) = upstream.outgoing(request, &permit, vouched, &arrival)?;
-        let (response, hold) = match &upstream.line {
+        let (request, progress, upgrade) = upstream.outgoing(request, &permit, vouched, &arrival, way)?;
+        let (response, hold) = match &way.line {
             Line::Http1(pool) => {
                 let answer = upstream.exchange(pool, request, progress.as_deref(), &mut lifeline);
                 let (response, lease) = answer.await?;
@@ -230,7 +247,7 @@ type Outgoing = (
 impl Upstream {
     /// Whether its connections are good for these settings too.
     fn leads_to(&self, settings: &Settings) -> bool {
-        self.settings.destination == settings.destination && self.settings.trust == settings.trust
+        self.settings.onward == settings.onward && self.settings.trust == settings.trust
     }
 
     /// The request as the upstream sees it: its own framing, the gateway's word on who and whence, and nobody else's.
@@ -240,6 +257,7 @@ impl Upstream {
         permit: &Permit,
         vouched: Vouched,
         arrival: &Arrival<'_>,
+        way: &Way,
     ) -> Result<Outgoing, UpstreamError> {
         let Scrubbed {
             parts,
@@ -270,7 +288,7 @@ impl Upstream {
         let host = if self.settings.preserve_host {
             &site.authority
         } else {
-            &self.host
+            &way.host
         };
         headers.insert(header::HOST, host.clone());
         forwarded::write(arrival.peer, &site, &forwarded_for, parts.version, &mut headers);

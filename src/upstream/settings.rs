@@ -10,7 +10,7 @@ use crate::trust::TrustRoots;
 /// Where a route's requests go, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub destination: Destination,
+    pub onward: Onward,
     /// Send the client's `Host` on, instead of the destination's.
     pub preserve_host: bool,
     pub identity_headers: Vec<IdentityHeader>,
@@ -20,6 +20,32 @@ pub struct Settings {
     pub timeouts: Timeouts,
     pub bodies: BodyLimits,
     pub trust: TrustRoots,
+}
+
+/// Where requests go from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Onward {
+    To(Destination),
+    /// Nowhere: another proxy passes them on, and asks the gateway before it does.
+    AskedBy(Asker),
+}
+
+impl Onward {
+    pub fn destination(&self) -> Option<&Destination> {
+        match self {
+            Self::To(destination) => Some(destination),
+            Self::AskedBy(_) => None,
+        }
+    }
+}
+
+/// The kind of proxy that asks about requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// Names the original in headers, under the gateway's own address: nginx, Traefik, Caddy, HAProxy.
+    ForwardAuth,
+    /// Envoy, whose question over HTTP goes to the original's host.
+    ExtAuthz,
 }
 
 /// Limits of what a client sends.

@@ -5,7 +5,11 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{UpstreamError, Upstreams, assertion::Assertion, template::Template};
+use super::{
+    UpstreamError, Upstreams,
+    assertion::Assertion,
+    template::{self, Template},
+};
 use crate::{
     identity::Identity,
     policy::{Origin, Permit, RouteId},
@@ -98,6 +102,20 @@ impl Upstreams {
             headers.push((header::AUTHORIZATION, value));
         }
         Ok(Vouched(headers))
+    }
+
+    /// What a proxy that asked is to tell the application, as it would be told here.
+    ///
+    /// # Errors
+    /// As when a request is forwarded.
+    pub fn told(&self, permit: Permit, vouched: Vouched) -> Result<HeaderMap, UpstreamError> {
+        let mut headers = HeaderMap::new();
+        let upstream = self.upstreams.get(permit.route().index());
+        if let (Some(upstream), Some(identity)) = (upstream, permit.identity()) {
+            template::write(identity, &upstream.settings.identity_headers, &mut headers)?;
+        }
+        vouched.write(&mut headers);
+        Ok(headers)
     }
 
     /// Whether a route's application gets the access token.

@@ -16,7 +16,7 @@ use crate::{
     secret::random_text,
     server::Spoken,
     session::StoreSettings,
-    upstream::DestinationScheme,
+    upstream::{Asker, DestinationScheme, Onward},
 };
 
 const NOW: Timestamp = Timestamp::from_unix(1_800_000_000); // 2027-01-15
@@ -110,11 +110,14 @@ fn http_2_is_spoken_in_clear_text_where_it_is_asked_for() {
     let six = || Folder::new().with("client", "s3cret\n");
     let settings = six().parse(SIX_LINES).unwrap();
     assert_eq!(settings.server.spoken, Spoken::Http1);
-    assert_eq!(settings.upstreams[0].destination.scheme, DestinationScheme::Http);
+    assert_eq!(
+        settings.upstreams[0].onward.destination().unwrap().scheme,
+        DestinationScheme::Http
+    );
     let text = SIX_LINES.replace("http://127.0.0.1:3000", "h2c://[::1]:50051");
     let settings = six().parse(&format!("server.h2c = true\n{text}")).unwrap();
     assert_eq!(settings.server.spoken, Spoken::Either);
-    let destination = &settings.upstreams[0].destination;
+    let destination = settings.upstreams[0].onward.destination().unwrap();
     let expected = (DestinationScheme::H2c, "::1", 50_051);
     assert_eq!((destination.scheme, &*destination.host, destination.port), expected);
     for wrong in ["h2c://a/b", "h2c:a", "h2://a"] {
@@ -122,6 +125,29 @@ fn http_2_is_spoken_in_clear_text_where_it_is_asked_for() {
             six().parse(&SIX_LINES.replace("http://127.0.0.1:3000", wrong)).is_err(),
             "{wrong}"
         );
+    }
+}
+
+#[test]
+fn another_proxy_may_pass_requests_on() {
+    for (word, asker) in [("forward-auth", Asker::ForwardAuth), ("ext-authz", Asker::ExtAuthz)] {
+        let route = ROUTE.replace("http://127.0.0.1:3000", word);
+        let asked = |more: &str| {
+            read(&format!(
+                "server.trusted_proxies = [\"127.0.0.1/32\"]\n{PROVIDER}{route}{more}"
+            ))
+        };
+        assert_eq!(asked("").unwrap().upstreams[0].onward, Onward::AskedBy(asker));
+        for meaningless in [
+            "preserve_host = true",
+            "timeouts.idle = \"1s\"",
+            "upstream_tls.ca_file = \"x\"",
+            "identity.groups_delimiter = \"repeat\"\nidentity.headers = { X-Groups = \"{groups}\" }",
+        ] {
+            assert!(asked(meaningless).is_err(), "{meaningless}");
+        }
+        let unasked = read(&format!("{PROVIDER}{route}")).unwrap_err().to_string();
+        assert!(unasked.contains("trusted_proxies"), "{unasked}");
     }
 }
 

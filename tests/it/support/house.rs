@@ -140,6 +140,12 @@ impl House {
         self.gateway.stop().await;
     }
 
+    /// Ends the gateway, and leaves the application.
+    pub async fn close(self) -> EchoUpstream {
+        self.gateway.stop().await;
+        self.upstream
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
     }

@@ -2,6 +2,7 @@
 
 pub mod applications;
 pub mod authority;
+pub mod beside;
 pub mod browser;
 pub mod chromium;
 pub mod demo;

@@ -90,13 +90,13 @@ impl Application {
 }
 
 /// A program with all that it starts.
-struct Group(Child);
+pub struct Group(Child);
 
 /// Ends its whole group when its input ends: also when the tests are killed.
 const GUARD: &str = "\"$@\" </dev/null & read -r _; kill -KILL 0";
 
 impl Group {
-    fn run(command: &Command) -> Self {
+    pub fn run(command: &Command) -> Self {
         let mut guard = Command::new("sh");
         guard
             .args(["-c", GUARD, "guard"])

@@ -19,7 +19,7 @@ use crate::{
         Requirements, Route, RouteUrl, Wanted,
     },
     time::{Clock, SystemClock},
-    upstream::{self, Destination, vouch::Vouching},
+    upstream::{self, AuthorizationOwner, Destination, vouch::Vouching},
 };
 
 #[derive(Debug, Args)]
@@ -82,6 +82,9 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     }
     lines.push(format!("  goes to {}", destination(&upstream.destination)));
     lines.push(format!("  {}", told(route, upstream)));
+    if upstream.authorization == AuthorizationOwner::Application {
+        lines.push("  and the Authorization header as it comes: it is not read here, and lets nobody in".into());
+    }
     lines.extend(vouched(&upstream.vouching).map(|line| format!("  {line}")));
     lines
 }

@@ -16,7 +16,7 @@ use crate::{
     },
     provider,
     time::Timestamp,
-    upstream::{self, target::Target, vouch::Vouching},
+    upstream::{self, AuthorizationOwner, target::Target, vouch::Vouching},
 };
 
 /// What became of it, and why.
@@ -233,6 +233,8 @@ fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderN
     let vouching = upstream
         .into_iter()
         .flat_map(|upstream| vouched(&upstream.vouching, identity));
+    let own = upstream.filter(|upstream| upstream.authorization == AuthorizationOwner::Application);
+    let own = own.map(|_| (header::AUTHORIZATION, Told::Secret("<as it comes>")));
     let headers = upstream.into_iter().flat_map(|upstream| &upstream.identity_headers);
     headers
         .map(|header| {
@@ -249,6 +251,7 @@ fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderN
             (header.name.clone(), told)
         })
         .chain(vouching)
+        .chain(own)
         .collect()
 }
 

@@ -35,7 +35,7 @@ use crate::{
     session::SameSite,
     telemetry::LogFormat,
     upstream::{
-        Destination,
+        AuthorizationOwner, Destination,
         headers::{Encoding, GroupFilter, Lists, Template},
         vouch::TokenHeader,
     },
@@ -278,6 +278,8 @@ tables! {
         providers: NonEmpty<String>,
         /// Which credentials count.
         auth: NonEmpty<Auth>,
+        /// Whose the `Authorization` header is.
+        authorization: AuthorizationOwner,
         on_unauthenticated: OnUnauthenticated,
         on_forbidden: OnForbidden,
         /// Whether what is decided counts.
@@ -431,6 +433,10 @@ words! {
         "auto" => BearerKind::Auto,
     }
     Auth { "session" => Auth::Session, "bearer" => Auth::Bearer, "public" => Auth::Public, }
+    AuthorizationOwner {
+        "gateway" => AuthorizationOwner::Gateway,
+        "application" => AuthorizationOwner::Application,
+    }
     OnUnauthenticated {
         "auto" => OnUnauthenticated::Auto,
         "redirect" => OnUnauthenticated::Redirect,

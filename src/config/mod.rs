@@ -5,6 +5,7 @@
 
 mod address;
 mod advice;
+mod authorization;
 mod cross;
 mod file;
 mod header;

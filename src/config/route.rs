@@ -4,6 +4,7 @@ use std::{mem::take, sync::Arc};
 
 use super::{
     address::RouteAddress,
+    authorization,
     file::{self, Auth},
     identity,
     load::{Load, Table},
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     identity::{Proof, ProviderId},
     policy::{Access, Admission, Mode, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
-    upstream::{self, BodyLimits, Destination, DestinationScheme, Timeouts},
+    upstream::{self, AuthorizationOwner, BodyLimits, Destination, DestinationScheme, Timeouts},
 };
 
 /// A route, and where its pieces stand in the file.
@@ -50,7 +51,15 @@ pub(super) fn route(
         .map(|list| list.values().collect());
     let on_forbidden = table.on_forbidden.value().copied().unwrap_or(OnForbidden::default());
     let mode = mode(&here, &table.mode, load);
+    let authorization = take(&mut table.authorization);
     let access = access(&here, table, offers, load);
+    let upstream = upstream.map(|upstream| {
+        let authorization = authorization::owner(&authorization, access.as_ref(), &upstream.vouching, load);
+        upstream::Settings {
+            authorization,
+            ..upstream
+        }
+    });
     let (urls, places) = urls?;
     let route = Route {
         id,
@@ -294,6 +303,7 @@ fn upstream(
         identity_headers: told.headers,
         strip: told.strip,
         vouching: told.vouching,
+        authorization: AuthorizationOwner::default(),
         timeouts: timeouts(take(&mut table.timeouts)),
         bodies,
         trust: trust?,

@@ -46,6 +46,8 @@ pub struct Scrubbed {
     pub(super) forwarded_for: Vec<IpAddr>,
     /// The client's side of a WebSocket to be (RFC 6455 §4.2.1).
     pub(super) upgrade: Option<OnUpgrade>,
+    /// The `Authorization` header as it came, for an application that has said that it is its own.
+    pub(super) authorization: Option<HeaderValue>,
 }
 
 /// What the request says of who sent it.
@@ -64,8 +66,10 @@ pub enum Authorization {
     Bearer(Secret),
     /// Another scheme.
     Other,
-    /// Several headers, an empty token, or characters that no token has.
+    /// An empty token, or characters that no token has.
     Malformed,
+    /// More than one header (RFC 9110 §11.6.2).
+    Several,
 }
 
 /// Headers that concern this connection or the gateway alone, and those by which others say who somebody is or where a
@@ -159,7 +163,7 @@ impl Scrubber {
         if parts.version == Version::HTTP_2 {
             join_cookies(&mut parts.headers);
         }
-        let authorization = authorization(&parts.headers);
+        let (authorization, as_it_came) = authorization(&parts.headers);
         let forwarded_for = self.forwarded_for(&parts.headers, peer);
         self.clean(&mut parts.headers);
         let credential = Credential {
@@ -172,6 +176,7 @@ impl Scrubber {
             target,
             forwarded_for,
             upgrade,
+            authorization: as_it_came,
         };
         (scrubbed, credential)
     }
@@ -334,13 +339,21 @@ pub fn is_grpc(parts: &Parts) -> bool {
         })
 }
 
-fn authorization(headers: &HeaderMap) -> Authorization {
+/// What the header says, and the header itself.
+fn authorization(headers: &HeaderMap) -> (Authorization, Option<HeaderValue>) {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
-    let line = match (lines.next(), lines.next()) {
-        (None, _) => return Authorization::Absent,
-        (Some(only), None) => only,
-        (Some(_), Some(_)) => return Authorization::Malformed,
-    };
+    match (lines.next(), lines.next()) {
+        (None, _) => (Authorization::Absent, None),
+        (Some(only), None) => {
+            let mut as_it_came = only.clone();
+            as_it_came.set_sensitive(true);
+            (read_authorization(only), Some(as_it_came))
+        }
+        (Some(_), Some(_)) => (Authorization::Several, None),
+    }
+}
+
+fn read_authorization(line: &HeaderValue) -> Authorization {
     let Ok(line) = line.to_str() else {
         return Authorization::Malformed;
     };
@@ -505,7 +518,7 @@ mod tests {
 
     #[test]
     fn n_064_bearer_is_read_in_any_case_and_nothing_odd_is_a_token() {
-        let read = |value: &str| authorization(&headers(&[("authorization", value)]));
+        let read = |value: &str| authorization(&headers(&[("authorization", value)])).0;
         assert!(
             matches!(read("bEARER   abc.d-_~+/=="), Authorization::Bearer(token) if token.expose() == "abc.d-_~+/==")
         );
@@ -521,7 +534,7 @@ mod tests {
             assert!(matches!(read(value), Authorization::Malformed), "{value}");
         }
         let twice = headers(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]);
-        assert!(matches!(authorization(&twice), Authorization::Malformed));
+        assert!(matches!(authorization(&twice), (Authorization::Several, None)));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-pub use settings::{BodyLimits, Destination, DestinationScheme, Settings, Timeouts};
+pub use settings::{AuthorizationOwner, BodyLimits, Destination, DestinationScheme, Settings, Timeouts};
 pub use template::identity_header;
 
 use crate::{
@@ -247,6 +247,7 @@ impl Upstream {
             target,
             forwarded_for,
             upgrade,
+            authorization,
         } = request;
         let idle = match headers::is_grpc(&parts) {
             // Whoever calls may have nothing to say for long while it listens.
@@ -276,6 +277,9 @@ impl Upstream {
         forwarded::write(arrival.peer, &site, &forwarded_for, parts.version, &mut headers);
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
+        }
+        if let (AuthorizationOwner::Application, Some(authorization)) = (self.settings.authorization, authorization) {
+            headers.insert(header::AUTHORIZATION, authorization);
         }
         vouched.write(&mut headers);
         if progress.is_some() && http_body::Body::size_hint(request.body()).exact().is_none() {

@@ -17,9 +17,20 @@ pub struct Settings {
     /// What the application trusts beside them, and nobody may send.
     pub strip: Vec<HeaderName>,
     pub vouching: Vouching,
+    pub authorization: AuthorizationOwner,
     pub timeouts: Timeouts,
     pub bodies: BodyLimits,
     pub trust: TrustRoots,
+}
+
+/// Whose the `Authorization` header of a request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthorizationOwner {
+    /// It is a credential for here, and goes no further.
+    #[default]
+    Gateway,
+    /// Nobody here reads it, and it goes on as it came.
+    Application,
 }
 
 /// Limits of what a client sends.

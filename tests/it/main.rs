@@ -26,6 +26,7 @@ mod logout;
 mod operating;
 mod other_account;
 mod overage;
+mod own_authorization;
 mod redis;
 mod redis_outage;
 mod reload;

@@ -1,5 +1,6 @@
 mod bad;
 mod bad_routes;
+mod behind;
 mod reference;
 mod schema;
 mod vouching;

@@ -9,7 +9,7 @@ use std::{
 
 use clap::Args;
 
-use super::{ConfigFile, No};
+use super::{ConfigFile, No, behind::behind};
 use crate::{
     config::{self, Settings},
     gateway::settings::redirect_endpoint,
@@ -19,7 +19,7 @@ use crate::{
         Requirements, Route, RouteUrl, Wanted,
     },
     time::{Clock, SystemClock},
-    upstream::{self, AuthorizationOwner, Destination, vouch::Vouching},
+    upstream::{self, AuthorizationOwner, vouch::Vouching},
 };
 
 #[derive(Debug, Args)]
@@ -80,7 +80,7 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     if route.on_forbidden == OnForbidden::NotFound {
         lines.push("  to whoever may not pass, the route does not exist".into());
     }
-    lines.push(format!("  goes to {}", destination(&upstream.destination)));
+    lines.extend(behind(upstream).into_iter().map(|line| format!("  {line}")));
     lines.push(format!("  {}", told(route, upstream)));
     if upstream.authorization == AuthorizationOwner::Application {
         lines.push("  and the Authorization header as it comes: it is not read here, and lets nobody in".into());
@@ -194,7 +194,7 @@ fn claim(rule: &ClaimRule) -> String {
 }
 
 /// A duration in its largest unit that leaves nothing over.
-fn spoken(duration: Duration) -> String {
+pub(super) fn spoken(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
     let (count, unit) = units
@@ -214,17 +214,6 @@ fn spoken(duration: Duration) -> String {
 fn any_of(list: &[impl AsRef<str>]) -> String {
     let words: Vec<&str> = list.iter().map(AsRef::as_ref).collect();
     words.join(" or ")
-}
-
-fn destination(destination: &Destination) -> String {
-    let scheme = destination.scheme.as_str();
-    let host = &destination.host;
-    let port = destination.port;
-    if host.contains(':') {
-        format!("{scheme}://[{host}]:{port}")
-    } else {
-        format!("{scheme}://{host}:{port}")
-    }
 }
 
 fn told(route: &Route, upstream: &upstream::Settings) -> String {

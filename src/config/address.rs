@@ -1,5 +1,7 @@
 //! Addresses: the URLs of routes, upstreams and providers. What could be read in two ways is refused, not repaired.
 
+use http::uri::PathAndQuery;
+
 use super::read::{FromText, Wrong, wrong};
 use crate::{
     policy::{Host, Path, RouteUrl, Scheme},
@@ -195,6 +197,21 @@ impl FromText for ReservedPath {
             return Err(wrong("is not a path to keep things under", "write it like \"/oauth2\""));
         }
         canonical(text).map(|()| Self(text.into()))
+    }
+}
+
+/// What a health check asks for.
+#[derive(Clone, Debug)]
+pub(super) struct CheckPath(pub(super) PathAndQuery);
+
+impl FromText for CheckPath {
+    const EXAMPLE: &'static str = "\"/healthz\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let plain = text.starts_with('/') && text.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b'#');
+        let path = plain.then(|| PathAndQuery::try_from(text).ok()).flatten();
+        path.map(Self)
+            .ok_or_else(|| wrong(format!("is not a path: \"{text}\""), "write it like \"/healthz\""))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     provider,
     session::Settings as SessionSettings,
     upstream::{
-        DestinationScheme,
+        Destination, DestinationScheme,
         headers::{Piece, Source},
         vouch::Vouching,
     },
@@ -63,14 +63,13 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
             }
         }
     }
-    let destination = &placed.upstream.destination;
-    let is_clear = match destination.scheme {
-        DestinationScheme::Http | DestinationScheme::H2c => true,
+    let is_clear = |destination: &&Destination| match destination.scheme {
+        DestinationScheme::Http | DestinationScheme::H2c => !destination.is_local(),
         DestinationScheme::Https => false,
     };
     let vouching = &placed.upstream.vouching;
-    if is_clear && !destination.is_local() {
-        clear_text(placed, vouching, findings);
+    if let Some(destination) = placed.upstream.destinations.iter().find(is_clear) {
+        clear_text(placed, destination, vouching, findings);
     }
     if vouching.access_token.is_some() {
         let message = format!(
@@ -82,8 +81,8 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
 }
 
 /// An application that checks assertions takes nobody else for the gateway, but a secret is read by whoever is in between.
-fn clear_text(placed: &Placed, vouching: &Vouching, findings: &mut Findings) {
-    let (name, host) = (&placed.route.name, &placed.upstream.destination.host);
+fn clear_text(placed: &Placed, destination: &Destination, vouching: &Vouching, findings: &mut Findings) {
+    let (name, host) = (&placed.route.name, &destination.host);
     let secret = match (&vouching.access_token, &vouching.basic) {
         (Some(_), _) => Some("an access token"),
         (None, Some(_)) => Some("a password"),

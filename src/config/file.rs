@@ -15,9 +15,9 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::{
-    address::{IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
+    address::{CheckPath, IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
     identity,
-    measure::{AssertionLife, LoginAge, Size, Skew, Timeout},
+    measure::{AssertionLife, CheckInterval, LoginAge, Size, Skew, Timeout},
     read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, key_name, tables, words},
     rehearsal::{Asked, Claimed, Expectation},
     report::Findings,
@@ -35,7 +35,7 @@ use crate::{
     session::SameSite,
     telemetry::LogFormat,
     upstream::{
-        AuthorizationOwner, Destination,
+        AuthorizationOwner, Balance, Destination,
         headers::{Encoding, GroupFilter, Lists, Template},
         vouch::TokenHeader,
     },
@@ -274,6 +274,10 @@ tables! {
         upstream: OneOrMany<Destination>,
         /// Whether the application sees the `Host` of the request.
         preserve_host: bool,
+        /// Which of several upstreams a request goes to.
+        balance: Balance,
+        ejection: Ejection,
+        health: Health,
         /// Absent: all.
         providers: NonEmpty<String>,
         /// Which credentials count.
@@ -363,6 +367,27 @@ tables! {
         notes: String,
     }
 
+    /// When one of several upstreams is left out for a while.
+    struct Ejection {
+        /// So many requests in a row without an answer.
+        failures: Count<1, 1_000>,
+        /// For how long; each further time for twice as long, up to 32 times.
+        time: Timeout,
+    }
+
+    /// How upstreams are asked whether they are well.
+    struct Health requires [path] {
+        path: CheckPath,
+        interval: CheckInterval,
+        timeout: Timeout,
+        /// So many good answers in a row make one well.
+        healthy: Count<1, 100>,
+        /// So many bad ones make it ill.
+        unhealthy: Count<1, 100>,
+        /// What a good answer has; absent: any 2xx.
+        statuses: NonEmpty<Count<100, 599>>,
+    }
+
     /// Limits of each wait for the application.
     struct Timeouts {
         /// Until connected.
@@ -433,6 +458,7 @@ words! {
         "auto" => BearerKind::Auto,
     }
     Auth { "session" => Auth::Session, "bearer" => Auth::Bearer, "public" => Auth::Public, }
+    Balance { "round_robin" => Balance::RoundRobin, "least_requests" => Balance::LeastRequests, }
     AuthorizationOwner {
         "gateway" => AuthorizationOwner::Gateway,
         "application" => AuthorizationOwner::Application,

@@ -6,6 +6,7 @@
 mod address;
 mod advice;
 mod authorization;
+mod behind;
 mod cross;
 mod file;
 mod header;

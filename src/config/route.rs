@@ -4,9 +4,8 @@ use std::{mem::take, sync::Arc};
 
 use super::{
     address::RouteAddress,
-    authorization,
+    authorization, behind,
     file::{self, Auth},
-    identity,
     load::{Load, Table},
     provider::Offer,
     read::{At, Field},
@@ -19,7 +18,7 @@ use super::{
 use crate::{
     identity::{Proof, ProviderId},
     policy::{Access, Admission, Mode, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
-    upstream::{self, AuthorizationOwner, BodyLimits, Destination, DestinationScheme, Timeouts},
+    upstream::{self, BodyLimits},
 };
 
 /// A route, and where its pieces stand in the file.
@@ -45,7 +44,13 @@ pub(super) fn route(
     let here = Table::new(format!("route.{name}"), at);
     let mut table = table.value;
     let urls = urls(&here, &mut table, load);
-    let upstream = upstream(&here, &mut table, bodies, load);
+    let upstream = behind::upstream(
+        &here,
+        &mut table,
+        urls.as_ref().map_or(&[], |(urls, _)| urls),
+        bodies,
+        load,
+    );
     let methods = take(&mut table.methods)
         .into_value()
         .map(|list| list.values().collect());
@@ -273,59 +278,4 @@ fn provider<'a>(name: &At<String>, offers: &'a [Offer], load: &mut Load<'_>) -> 
             .problem(name.at, format!("there is no provider `{}`", name.value), instead);
     }
     found
-}
-
-fn upstream(
-    here: &Table,
-    table: &mut file::Route,
-    bodies: BodyLimits,
-    load: &mut Load<'_>,
-) -> Option<upstream::Settings> {
-    let destinations = take(&mut table.upstream);
-    let destination = load.required(here, "upstream", destinations, "\"http://127.0.0.1:3000\"");
-    let destination = destination.and_then(|list| sole(list.0, load));
-    let tls = take(&mut table.upstream_tls);
-    let is_https = |destination: &Destination| destination.scheme == DestinationScheme::Https;
-    if let Some(at) = tls.at()
-        && destination.as_ref().is_some_and(|destination| !is_https(destination))
-    {
-        load.findings.problem(
-            at,
-            "`upstream_tls` without an https upstream",
-            "write an https `upstream`, or leave it out",
-        );
-    }
-    let trust = load.trust(&tls.or_default().ca_file);
-    let told = identity::told(here, take(&mut table.identity), load);
-    Some(upstream::Settings {
-        destination: destination?,
-        preserve_host: table.preserve_host.value().copied().unwrap_or(true),
-        identity_headers: told.headers,
-        strip: told.strip,
-        vouching: told.vouching,
-        authorization: AuthorizationOwner::default(),
-        timeouts: timeouts(take(&mut table.timeouts)),
-        bodies,
-        trust: trust?,
-    })
-}
-
-fn sole(mut list: Vec<At<Destination>>, load: &mut Load<'_>) -> Option<Destination> {
-    if let Some(second) = list.get(1) {
-        let message = "this version does not support several upstreams";
-        load.findings.problem(second.at, message, "name one");
-        return None;
-    }
-    list.pop().map(|destination| destination.value)
-}
-
-fn timeouts(table: Field<file::Timeouts>) -> Timeouts {
-    let table = table.or_default();
-    let default = Timeouts::default();
-    Timeouts {
-        connect: table.connect.value().map_or(default.connect, |timeout| timeout.0),
-        response: table.response.value().map_or(default.response, |timeout| timeout.0),
-        idle: table.idle.value().map_or(default.idle, |timeout| timeout.0),
-        stream: table.stream.value().map_or(default.stream, |timeout| Some(timeout.0)),
-    }
 }

@@ -103,7 +103,14 @@ impl Gateway {
         let providers = earlier.map(|earlier| &*earlier.providers);
         let providers = Arc::new(Providers::new(parts.providers, &metrics, providers)?);
         let upstreams = earlier.map(|earlier| &earlier.upstreams);
-        let upstreams = Upstreams::new(parts.upstreams, parts.signing_keys, &scrubber, upstreams, clock.now())?;
+        let upstreams = Upstreams::new(
+            parts.upstreams,
+            parts.signing_keys,
+            &scrubber,
+            upstreams,
+            &metrics,
+            clock.now(),
+        )?;
         let routes = Arc::new(parts.routes);
         let rules = Rules::new(routes.clone(), providers.clone(), sessions.clone());
         let rules = Arc::new(match earlier {

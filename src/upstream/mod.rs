@@ -1,9 +1,14 @@
 //! The resource server: scrub, identity headers, forward.
 
 pub mod assertion;
+mod balance;
 pub mod body;
+mod condition;
+mod exchange;
 mod forwarded;
 pub mod headers;
+mod health;
+mod instance;
 pub mod lifeline;
 mod pool;
 mod settings;
@@ -18,30 +23,35 @@ pub mod wire;
 use std::{
     borrow::Cow,
     net::IpAddr,
-    pin::{Pin, pin},
-    sync::{Arc, OnceLock},
-    time::Duration,
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
-pub use settings::{AuthorizationOwner, BodyLimits, Destination, DestinationScheme, Settings, Timeouts};
+pub use settings::{
+    AuthorizationOwner, Balance, BodyLimits, Destination, DestinationScheme, Ejection, HealthCheck, Settings, Timeouts,
+};
 pub use template::identity_header;
 
 use crate::{
     oauth::jwt::SigningKey,
     policy::{Origin, Permit},
-    time::{Alarm, Timestamp},
+    telemetry::Metrics,
+    time::Timestamp,
 };
 use assertion::Signer;
-use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed, UploadEnd};
+use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed};
+use condition::{Condition, Load};
 use forwarded::Site;
 use headers::{OwnCookies, Scrubbed, Scrubber, Taken, remove_all, remove_nominated};
+use health::Checks;
+use instance::{Answered, Instance, Line};
 use lifeline::Lifeline;
-use pool::{Lease, Pool};
-use trunk::Trunk;
+use pool::Lease;
+
 use vouch::Vouched;
 
 /// Where the client stands, for `X-Forwarded-*`, `Forwarded` and `Via`.
@@ -84,29 +94,16 @@ pub struct Upstreams {
 #[derive(Debug)]
 struct Upstream {
     settings: Settings,
-    host: HeaderValue,
-    line: Line,
+    /// Its servers; most have one.
+    instances: Vec<Instance>,
+    /// Whose turn it is of them.
+    turn: AtomicUsize,
+    /// Counts what is sent to a second one.
+    retries: Option<Counter>,
+    #[expect(dead_code, reason = "they go on as long as it is held")]
+    checks: Checks,
     /// The first site that asked for it; most upstreams have no other.
     site: OnceLock<Site>,
-}
-
-/// How it is reached.
-#[derive(Clone, Debug)]
-enum Line {
-    Http1(Arc<Pool>),
-    Http2(Arc<Trunk>),
-}
-
-impl Line {
-    fn to(settings: &Settings) -> Result<Self, rustls::Error> {
-        let destination = settings.destination.clone();
-        Ok(match destination.scheme {
-            DestinationScheme::Http | DestinationScheme::Https => {
-                Self::Http1(Arc::new(Pool::new(destination, &settings.trust)?))
-            }
-            DestinationScheme::H2c => Self::Http2(Arc::new(Trunk::new(destination))),
-        })
-    }
 }
 
 impl Upstreams {
@@ -119,22 +116,15 @@ impl Upstreams {
         keys: Vec<SigningKey>,
         scrubber: &Scrubber,
         earlier: Option<&Self>,
+        metrics: &Metrics,
         now: Timestamp,
     ) -> Result<Self, rustls::Error> {
         let signer = Signer::new(keys, earlier.map(|earlier| &earlier.signer), now);
         let mut upstreams: Vec<Upstream> = Vec::with_capacity(settings.len());
         for settings in settings {
-            let earlier = earlier.iter().flat_map(|earlier| &earlier.upstreams);
-            let line = match upstreams.iter().chain(earlier).find(|known| known.leads_to(&settings)) {
-                Some(known) => known.line.clone(),
-                None => Line::to(&settings)?,
-            };
-            upstreams.push(Upstream {
-                host: settings.destination.authority(),
-                settings,
-                line,
-                site: OnceLock::new(),
-            });
+            let earlier = earlier.map_or(&[][..], |earlier| &earlier.upstreams);
+            let upstream = Upstream::new(settings, &upstreams, earlier, metrics)?;
+            upstreams.push(upstream);
         }
         Ok(Self {
             upstreams,
@@ -174,26 +164,32 @@ impl Upstreams {
             return Ok(Response::new(Body::empty()));
         }
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, vouched, &arrival)?;
-        let (response, hold) = match &upstream.line {
-            Line::Http1(pool) => {
+        let ((response, hold), load) = match &*upstream.instances {
+            [
+                Instance {
+                    line: Line::Http1(pool),
+                    ..
+                },
+            ] => {
                 let answer = upstream.exchange(pool, request, progress.as_deref(), &mut lifeline);
-                let (response, lease) = answer.await?;
-                (response, Hold::Whole(lease))
+                answer.await.map(sole)?
             }
-            Line::Http2(trunk) => {
-                // In a box, for most upstreams are reached in the other way and spare the room.
-                let answer = upstream.exchange_stream(trunk, &self.taken, request, progress.as_deref(), &mut lifeline);
-                let (response, stream) = Box::pin(answer).await?;
-                (response, Hold::Stream(stream))
+            // In a box, for most upstreams are one server and HTTP/1, and spare the room.
+            _ => {
+                let answer = upstream.answer(&self.taken, request, progress.as_deref(), &mut lifeline);
+                Box::pin(answer).await?
             }
         };
         let mut response = match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, lifeline)?,
+            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, load, lifeline)?,
             _ => {
                 let patience = Patience::new(upstream.settings.timeouts.idle, deadline);
                 let (mut parts, body) = response.into_parts();
                 clean(&mut parts.headers);
-                Response::from_parts(parts, Body::Streamed(Streamed::new(body, hold, patience, lifeline)))
+                Response::from_parts(
+                    parts,
+                    Body::Streamed(Streamed::new(body, hold, load, patience, lifeline)),
+                )
             }
         };
         self.keep_own_cookies(response.headers_mut());
@@ -228,9 +224,75 @@ type Outgoing = (
 );
 
 impl Upstream {
-    /// Whether its connections are good for these settings too.
-    fn leads_to(&self, settings: &Settings) -> bool {
-        self.settings.destination == settings.destination && self.settings.trust == settings.trust
+    /// What is known of a server, and connections to it, are kept from others that lead there.
+    fn new(settings: Settings, others: &[Self], earlier: &[Self], metrics: &Metrics) -> Result<Self, rustls::Error> {
+        let counts = settings.destinations.len() > 1 || settings.health.is_some();
+        let mut instances = Vec::with_capacity(settings.destinations.len());
+        for destination in &settings.destinations {
+            let known = others.iter().chain(earlier);
+            let line = match known.filter_map(|known| known.line_to(destination, &settings)).next() {
+                Some(line) => line.clone(),
+                None => Line::to(destination, &settings)?,
+            };
+            let name: Arc<str> = destination.to_string().into();
+            let condition = counts.then(|| {
+                let before = earlier.iter().find(|before| before.settings.name == settings.name);
+                let before = before.and_then(|before| before.condition_of(destination));
+                let condition =
+                    before.unwrap_or_else(|| Condition::new(metrics.upstream(&settings.name, &name)).into());
+                if settings.health.is_none() {
+                    // Nobody would find it well again.
+                    condition.is_found(true, &name);
+                }
+                condition
+            });
+            instances.push(Instance {
+                destination: destination.clone(),
+                host: destination.authority(),
+                name,
+                line,
+                condition,
+            });
+        }
+        Ok(Self {
+            retries: (instances.len() > 1).then(|| metrics.upstream_retries(&settings.name)),
+            checks: Checks::begin(&settings, &instances),
+            settings,
+            instances,
+            turn: AtomicUsize::default(),
+            site: OnceLock::new(),
+        })
+    }
+
+    /// Connections that are good for these settings too.
+    fn line_to(&self, destination: &Destination, settings: &Settings) -> Option<&Line> {
+        let fits = self.settings.trust == settings.trust;
+        let mut instances = self.instances.iter().filter(|_| fits);
+        let there = instances.find(|instance| instance.destination == *destination);
+        there.map(|instance| &instance.line)
+    }
+
+    fn condition_of(&self, destination: &Destination) -> Option<Arc<Condition>> {
+        let mut instances = self.instances.iter();
+        let there = instances.find(|instance| instance.destination == *destination);
+        there.and_then(|instance| instance.condition.clone())
+    }
+
+    /// The head of the answer, of the only server or of one of several.
+    async fn answer(
+        &self,
+        taken: &Arc<Taken>,
+        request: Request<RequestBody>,
+        progress: Option<&Progress>,
+        lifeline: &mut Lifeline,
+    ) -> Result<(Answered, Option<Load>), UpstreamError> {
+        match &*self.instances {
+            [only] => {
+                let answered = self.attempt(only, taken, request, progress, lifeline).await;
+                Ok((answered?, None))
+            }
+            _ => self.balanced(taken, request, progress, lifeline).await,
+        }
     }
 
     /// The request as the upstream sees it: its own framing, the gateway's word on who and whence, and nobody else's.
@@ -268,10 +330,9 @@ impl Upstream {
         *request.uri_mut() = target.to_uri();
         let mut headers = parts.headers;
         let site = self.site(arrival.origin);
-        let host = if self.settings.preserve_host {
-            &site.authority
-        } else {
-            &self.host
+        let host = match (self.settings.preserve_host, self.instances.first()) {
+            (false, Some(instance)) => &instance.host,
+            (true, _) | (_, None) => &site.authority,
         };
         headers.insert(header::HOST, host.clone());
         forwarded::write(arrival.peer, &site, &forwarded_for, parts.version, &mut headers);
@@ -302,60 +363,11 @@ impl Upstream {
         }
     }
 
-    /// Sends a request once; again only where nothing of it was sent, because the other side had closed (F-07).
-    async fn exchange(
-        &self,
-        pool: &Arc<Pool>,
-        request: Request<RequestBody>,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
-        let connect = self.settings.timeouts.connect;
-        let mut lease = pool.lease(connect).await?;
-        let mut request = request;
-        loop {
-            let answer = pin!(lease.sender.try_send_request(request));
-            let answer = self.in_time(&mut lease.alarm, answer, progress, lifeline);
-            match answer.await? {
-                Ok(response) => return Ok((response, lease)),
-                Err(mut error) => {
-                    let unsent = error.take_message().filter(|_| lease.used);
-                    request = unsent.ok_or_else(|| failure(&error.into_error(), progress))?;
-                    lease = lease.pool().open(connect).await?;
-                }
-            }
-        }
-    }
-
-    /// The response's time runs from the last byte of the request.
-    async fn in_time<T>(
-        &self,
-        alarm: &mut Alarm,
-        mut answer: Pin<&mut impl Future<Output = T>>,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
-    ) -> Result<T, UpstreamError> {
-        if let Some(progress) = progress {
-            let uploaded = pin!(async {
-                tokio::select! {
-                    answer = &mut answer => Ok(Some(answer)),
-                    () = progress.ended() => Ok(None),
-                    () = progress.stalled(self.settings.timeouts.idle) => Err(UpstreamError::TimedOut),
-                }
-            });
-            // The upload has limits of its own.
-            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline, uploaded).await?;
-            if let Some(answer) = uploaded? {
-                return Ok(answer);
-            }
-        }
-        lifeline::within(alarm, self.settings.timeouts.response, lifeline, answer).await
-    }
-
     fn upgraded(
         &self,
         mut response: Response<Incoming>,
         client: Option<hyper::upgrade::OnUpgrade>,
+        load: Option<Load>,
         lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let client = client.ok_or_else(|| UpstreamError::Nonsense("it switches protocols unasked".into()))?;
@@ -364,7 +376,11 @@ impl Upstream {
             return Err(UpstreamError::Nonsense("it switches to another protocol".into()));
         }
         let upstream = hyper::upgrade::on(&mut response);
-        tokio::spawn(upgrade::splice(client, upstream, self.settings.timeouts, lifeline));
+        let splice = upgrade::splice(client, upstream, self.settings.timeouts, lifeline);
+        tokio::spawn(async move {
+            splice.await;
+            drop(load);
+        });
         let (mut parts, _) = response.into_parts();
         clean(&mut parts.headers);
         parts
@@ -375,6 +391,10 @@ impl Upstream {
             .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         Ok(Response::from_parts(parts, Body::empty()))
     }
+}
+
+fn sole((response, lease): (Response<Incoming>, Lease)) -> (Answered, Option<Load>) {
+    ((response, Hold::Whole(lease)), None)
 }
 
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
@@ -398,15 +418,3 @@ const HOP_BY_HOP: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
 ];
-
-fn failure(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
-    match progress.map(Progress::end) {
-        Some(UploadEnd::TooLarge) => return UpstreamError::BodyTooLarge,
-        Some(UploadEnd::ClientGone) => return UpstreamError::ClientGone,
-        Some(UploadEnd::NotYet | UploadEnd::Complete) | None => {}
-    }
-    match error.is_parse() {
-        true => UpstreamError::Nonsense(error.to_string()),
-        false => UpstreamError::Unreachable(error.to_string()),
-    }
-}

@@ -1,8 +1,8 @@
 //! Where requests go, and within which limits.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode, uri::PathAndQuery};
 
 use super::{headers::IdentityHeader, vouch::Vouching};
 use crate::trust::TrustRoots;
@@ -10,7 +10,13 @@ use crate::trust::TrustRoots;
 /// Where a route's requests go, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub destination: Destination,
+    /// The name of the route.
+    pub name: Box<str>,
+    /// Its servers, at least one; the same is spoken with all of them.
+    pub destinations: Vec<Destination>,
+    pub balance: Balance,
+    pub ejection: Ejection,
+    pub health: Option<HealthCheck>,
     /// Send the client's `Host` on, instead of the destination's.
     pub preserve_host: bool,
     pub identity_headers: Vec<IdentityHeader>,
@@ -21,6 +27,50 @@ pub struct Settings {
     pub timeouts: Timeouts,
     pub bodies: BodyLimits,
     pub trust: TrustRoots,
+}
+
+/// Which of several servers a request goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The one that is busy with the fewest.
+    LeastRequests,
+}
+
+/// When one of several servers is left out for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Ejection {
+    /// So many exchanges in a row without an answer.
+    pub failures: u32,
+    /// The first time; each further one takes twice as long, up to 32 times.
+    pub time: Duration,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self {
+            failures: 3,
+            time: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How servers are asked whether they are well.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    pub path: PathAndQuery,
+    /// What stands in `Host`; absent: the server's own address.
+    pub host: Option<HeaderValue>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// So many good answers in a row make a server well.
+    pub healthy: u32,
+    /// So many bad ones make it ill.
+    pub unhealthy: u32,
+    /// What a good answer has; none: any 2xx.
+    pub statuses: Vec<StatusCode>,
 }
 
 /// Whose the `Authorization` header of a request is.
@@ -126,5 +176,15 @@ impl Destination {
         };
         // The configuration lets nothing else in.
         HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "{}://[{host}]:{port}", scheme.as_str()),
+            false => write!(f, "{}://{host}:{port}", scheme.as_str()),
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod administration;
 mod applications;
+mod balance;
 mod bearer;
 mod chooser;
 mod chromium;

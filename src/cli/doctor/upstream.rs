@@ -56,33 +56,27 @@ pub(super) async fn charts(settings: &Settings, person: Option<Person>, now: Tim
         if matches!(route.access, Access::Public) {
             continue;
         }
-        let mut notes = match upstream.destination.scheme {
-            DestinationScheme::H2c => vec![Note::doubtful("it speaks HTTP/2 alone, and was not asked")],
-            DestinationScheme::Http | DestinationScheme::Https => asked(route, upstream).await,
-        };
-        notes.extend(measured(settings, route, person.as_ref(), now));
-        charts.push(Chart {
-            name: format!("route {} at {}", route.name, shown(&upstream.destination)),
-            notes,
-        });
+        for destination in &upstream.destinations {
+            let mut notes = match destination.scheme {
+                DestinationScheme::H2c => vec![Note::doubtful("it speaks HTTP/2 alone, and was not asked")],
+                DestinationScheme::Http | DestinationScheme::Https => asked(route, upstream, destination).await,
+            };
+            notes.extend(measured(settings, route, person.as_ref(), now));
+            charts.push(Chart {
+                name: format!("route {} at {destination}", route.name),
+                notes,
+            });
+        }
     }
     charts
 }
 
-fn shown(destination: &Destination) -> String {
-    let Destination { scheme, host, port } = destination;
-    match host.contains(':') {
-        true => format!("{}://[{host}]:{port}", scheme.as_str()),
-        false => format!("{}://{host}:{port}", scheme.as_str()),
-    }
-}
-
-async fn asked(route: &Route, upstream: &upstream::Settings) -> Vec<Note> {
+async fn asked(route: &Route, upstream: &upstream::Settings, destination: &Destination) -> Vec<Note> {
     let transport = match HttpTransport::new(&upstream.trust, CallLimits::default()) {
         Ok(transport) => transport,
         Err(error) => return vec![Note::wrong(format!("TLS cannot be set up: {error}"))],
     };
-    let Some(plain) = request(route, upstream) else {
+    let Some(plain) = request(route, upstream, destination) else {
         return vec![Note::doubtful("its URL cannot be asked for")];
     };
     let answer = match transport.send(plain.clone()).await {
@@ -97,7 +91,7 @@ async fn asked(route: &Route, upstream: &upstream::Settings) -> Vec<Note> {
             forged.headers_mut().insert(name.clone(), NOBODY);
         }
         notes.push(match transport.send(forged).await {
-            Ok(believing) => believed(&names, upstream, (&answer, &believing)),
+            Ok(believing) => believed(&names, destination, (&answer, &believing)),
             Err(error) => Note::doubtful(format!("it broke off when it was told who comes: {error}")),
         });
     }
@@ -106,14 +100,14 @@ async fn asked(route: &Route, upstream: &upstream::Settings) -> Vec<Note> {
 }
 
 /// As the gateway would ask for the first page of the route, for nobody.
-fn request(route: &Route, upstream: &upstream::Settings) -> Option<Request<Bytes>> {
+fn request(route: &Route, upstream: &upstream::Settings, destination: &Destination) -> Option<Request<Bytes>> {
     let url = route.urls.first()?;
     let (UrlPath::Exact(path) | UrlPath::Prefix(path)) = &url.path;
     let path = match path.is_empty() {
         true => "/",
         false => path,
     };
-    let uri: Uri = format!("{}{path}", shown(&upstream.destination)).parse().ok()?;
+    let uri: Uri = format!("{destination}{path}").parse().ok()?;
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = uri;
     if let (true, Host::Exact(_)) = (upstream.preserve_host, &url.host) {
@@ -131,15 +125,11 @@ fn authority(url: &RouteUrl) -> String {
 }
 
 /// Whether a header that anybody can write opened what was shut.
-fn believed(
-    names: &[HeaderName],
-    upstream: &upstream::Settings,
-    answers: (&Response<Bytes>, &Response<Bytes>),
-) -> Note {
+fn believed(names: &[HeaderName], destination: &Destination, answers: (&Response<Bytes>, &Response<Bytes>)) -> Note {
     let (plain, forged) = (answers.0.status(), answers.1.status());
     let listed: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
     let listed = listed.join(", ");
-    let local = upstream.destination.is_local();
+    let local = destination.is_local();
     match (plain.is_success(), forged.is_success()) {
         (false, true) if local => Note::doubtful(format!(
             "from this machine anybody can be anybody to it: {plain} without, and {forged} with {listed} written by \

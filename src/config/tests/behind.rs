@@ -4,8 +4,52 @@ use super::{
     bad::{expect, in_route},
     *,
 };
+use crate::upstream::Balance;
 
 const BEARER: &str = "[provider.corp.bearer]\naudiences = [\"a\"]\n";
+
+#[test]
+fn several_upstreams_are_different_and_spoken_with_alike() {
+    let route = |lines: &str| format!("{PROVIDER}[route.a]\nurl = \"https://a\"\n{lines}");
+    let twice = "upstream = [\"http://a\", §\"http://a:80/\"]";
+    expect(&route(twice), "twice", "take one away");
+    let mixed = "upstream = [\"http://a\", §\"https://b\"]";
+    expect(&route(mixed), "spoken with alike", "write http:// here as well");
+    for key in ["balance = §\"least_requests\"", "ejection = §{ failures = 5 }"] {
+        in_route(key, "means nothing for one upstream", "name several");
+    }
+    let settings = read(&route(
+        "upstream = [\"http://b\", \"http://c\"]\nbalance = \"least_requests\"\nejection.failures = 7",
+    ));
+    let upstream = &settings.unwrap().upstreams[0];
+    assert_eq!(upstream.destinations.len(), 2);
+    assert_eq!(
+        (upstream.balance, upstream.ejection.failures),
+        (Balance::LeastRequests, 7)
+    );
+}
+
+#[test]
+fn a_health_check_asks_for_a_path_by_the_name_from_outside() {
+    in_route("health = §{ interval = \"5s\" }", "`path` is missing", "/healthz");
+    in_route("health = { path = §\"healthz\" }", "is not a path", "/healthz");
+    in_route(
+        "health = { path = \"/\", interval = §\"1ms\" }",
+        "asks too often",
+        "10s",
+    );
+    in_route(
+        "health = { path = \"/\", statuses = [§99] }",
+        "out of range",
+        "100 to 599",
+    );
+    let host = |lines: &str| {
+        let settings = read(&format!("{PROVIDER}{ROUTE}{lines}health.path = \"/healthz\"\n")).unwrap();
+        settings.upstreams[0].health.clone().unwrap().host
+    };
+    assert_eq!(host("").unwrap(), "wiki.example.com");
+    assert_eq!(host("preserve_host = false\n"), None);
+}
 
 #[test]
 fn an_authorization_is_the_applications_own_only_where_nobody_else_reads_or_writes_it() {

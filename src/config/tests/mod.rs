@@ -110,11 +110,11 @@ fn http_2_is_spoken_in_clear_text_where_it_is_asked_for() {
     let six = || Folder::new().with("client", "s3cret\n");
     let settings = six().parse(SIX_LINES).unwrap();
     assert_eq!(settings.server.spoken, Spoken::Http1);
-    assert_eq!(settings.upstreams[0].destination.scheme, DestinationScheme::Http);
+    assert_eq!(settings.upstreams[0].destinations[0].scheme, DestinationScheme::Http);
     let text = SIX_LINES.replace("http://127.0.0.1:3000", "h2c://[::1]:50051");
     let settings = six().parse(&format!("server.h2c = true\n{text}")).unwrap();
     assert_eq!(settings.server.spoken, Spoken::Either);
-    let destination = &settings.upstreams[0].destination;
+    let destination = &settings.upstreams[0].destinations[0];
     let expected = (DestinationScheme::H2c, "::1", 50_051);
     assert_eq!((destination.scheme, &*destination.host, destination.port), expected);
     for wrong in ["h2c://a/b", "h2c:a", "h2://a"] {

@@ -1,0 +1,37 @@
+//! What stands behind a route, in words.
+
+use super::check::spoken;
+use crate::upstream::{Balance, HealthCheck, Settings};
+
+/// Where its requests go, and how.
+pub(super) fn behind(upstream: &Settings) -> Vec<String> {
+    let places: Vec<String> = upstream.destinations.iter().map(ToString::to_string).collect();
+    let mut lines = match &*places {
+        [only] => vec![format!("goes to {only}")],
+        several => vec![
+            format!("goes to {}, {}", several.join(" or "), chosen(upstream.balance)),
+            format!(
+                "one that fails {} times in a row is left out for {}, and longer the next time",
+                upstream.ejection.failures,
+                spoken(upstream.ejection.time)
+            ),
+        ],
+    };
+    lines.extend(upstream.health.as_ref().map(asked));
+    lines
+}
+
+fn chosen(balance: Balance) -> &'static str {
+    match balance {
+        Balance::RoundRobin => "one after the other",
+        Balance::LeastRequests => "to the one that is busy with the fewest",
+    }
+}
+
+fn asked(check: &HealthCheck) -> String {
+    format!(
+        "which is asked for {} every {}, and left out while it is ill",
+        check.path,
+        spoken(check.interval)
+    )
+}

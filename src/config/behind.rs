@@ -1,0 +1,157 @@
+//! What stands behind a route: `upstream` and how it is reached.
+
+use std::{mem::take, time::Duration};
+
+use http::{HeaderValue, StatusCode};
+
+use super::{
+    file, identity,
+    load::{Load, Table},
+    read::{At, Field},
+};
+use crate::{
+    policy::{Host, RouteUrl},
+    upstream::{
+        AuthorizationOwner, BodyLimits, Destination, DestinationScheme, Ejection, HealthCheck, Settings, Timeouts,
+    },
+};
+
+/// Where the requests of a route go, and how.
+pub(super) fn upstream(
+    here: &Table,
+    table: &mut file::Route,
+    urls: &[RouteUrl],
+    bodies: BodyLimits,
+    load: &mut Load<'_>,
+) -> Option<Settings> {
+    let name = here.name.strip_prefix("route.").unwrap_or(&here.name);
+    let destinations = take(&mut table.upstream);
+    let destinations = load.required(here, "upstream", destinations, "\"http://127.0.0.1:3000\"");
+    let destinations = destinations.and_then(|list| alike(list.0, load));
+    let tls = take(&mut table.upstream_tls);
+    let is_https = |destination: &Destination| destination.scheme == DestinationScheme::Https;
+    if let Some(at) = tls.at()
+        && destinations
+            .as_ref()
+            .is_some_and(|destinations| !destinations.iter().all(is_https))
+    {
+        load.findings.problem(
+            at,
+            "`upstream_tls` without an https upstream",
+            "write an https `upstream`, or leave it out",
+        );
+    }
+    let is_one = destinations
+        .as_ref()
+        .is_some_and(|destinations| destinations.len() == 1);
+    for (key, at) in [("balance", table.balance.at()), ("ejection", table.ejection.at())] {
+        if let (true, Some(at)) = (is_one, at) {
+            let message = format!("`{key}` means nothing for one upstream");
+            load.findings
+                .problem(at, message, format!("name several in `upstream`, or leave `{key}` out"));
+        }
+    }
+    let trust = load.trust(&tls.or_default().ca_file);
+    let told = identity::told(here, take(&mut table.identity), load);
+    let preserve_host = table.preserve_host.value().copied().unwrap_or(true);
+    Some(Settings {
+        name: name.into(),
+        destinations: destinations?,
+        balance: take(&mut table.balance).or_default(),
+        ejection: ejection(take(&mut table.ejection)),
+        health: health(
+            here,
+            take(&mut table.health),
+            host(urls).filter(|_| preserve_host),
+            load,
+        ),
+        preserve_host,
+        identity_headers: told.headers,
+        strip: told.strip,
+        vouching: told.vouching,
+        authorization: AuthorizationOwner::default(),
+        timeouts: timeouts(take(&mut table.timeouts)),
+        bodies,
+        trust: trust?,
+    })
+}
+
+/// A request may go to any of them, and is the same for all.
+fn alike(list: Vec<At<Destination>>, load: &mut Load<'_>) -> Option<Vec<Destination>> {
+    load.no_twins(&list);
+    let first = list.first()?;
+    if let Some(other) = list.iter().find(|other| other.value.scheme != first.value.scheme) {
+        let message = "the upstreams of a route have to be spoken with alike";
+        let instead = format!(
+            "write {}:// here as well, or another route",
+            first.value.scheme.as_str()
+        );
+        load.findings
+            .problem(other.at, message, instead)
+            .see(first.at, "the first one");
+    }
+    Some(list.into_iter().map(|destination| destination.value).collect())
+}
+
+fn ejection(table: Field<file::Ejection>) -> Ejection {
+    let table = table.or_default();
+    let default = Ejection::default();
+    Ejection {
+        failures: table.failures.value().map_or(default.failures, |count| count.to_u32()),
+        time: table.time.value().map_or(default.time, |time| time.0),
+    }
+}
+
+/// `host` is what the application is called from outside, where it is called so.
+fn health(
+    route: &Table,
+    field: Field<file::Health>,
+    host: Option<HeaderValue>,
+    load: &mut Load<'_>,
+) -> Option<HealthCheck> {
+    let Field::Given(At { at, value: table }) = field else {
+        return None;
+    };
+    let here = Table::new(format!("{}.health", route.name), at);
+    let path = load.required(&here, "path", table.path, "\"/healthz\"")?;
+    let statuses = table.statuses.into_value();
+    let statuses = statuses.into_iter().flat_map(|list| list.values().collect::<Vec<_>>());
+    Some(HealthCheck {
+        path: path.0,
+        host,
+        interval: table
+            .interval
+            .value()
+            .map_or(Duration::from_secs(10), |interval| interval.0),
+        timeout: table
+            .timeout
+            .value()
+            .map_or(Duration::from_secs(2), |timeout| timeout.0),
+        healthy: table.healthy.value().map_or(2, |count| count.to_u32()),
+        unhealthy: table.unhealthy.value().map_or(3, |count| count.to_u32()),
+        statuses: statuses
+            .filter_map(|status| StatusCode::from_u16(u16::try_from(status.0).ok()?).ok())
+            .collect(),
+    })
+}
+
+/// The first host that the route has, if it is one.
+fn host(urls: &[RouteUrl]) -> Option<HeaderValue> {
+    let url = urls.iter().find(|url| matches!(url.host, Host::Exact(_)))?;
+    let host = match url.port {
+        Some(port) => format!("{}:{port}", url.host),
+        None => url.host.to_string(),
+    };
+    HeaderValue::try_from(host).ok()
+}
+
+fn timeouts(table: Field<file::Timeouts>) -> Timeouts {
+    let table = table.or_default();
+    let default = Timeouts::default();
+    Timeouts {
+        connect: table.connect.value().map_or(default.connect, |timeout| timeout.0),
+        response: table.response.value().map_or(default.response, |timeout| timeout.0),
+        idle: table.idle.value().map_or(default.idle, |timeout| timeout.0),
+        stream: table.stream.value().map_or(default.stream, |timeout| Some(timeout.0)),
+    }
+}

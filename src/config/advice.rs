@@ -13,7 +13,7 @@ use crate::{
     provider,
     session::Settings as SessionSettings,
     upstream::{
-        Destination, DestinationScheme,
+        Destination,
         headers::{Piece, Source},
         vouch::Vouching,
     },
@@ -63,10 +63,7 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
             }
         }
     }
-    let is_clear = |destination: &&Destination| match destination.scheme {
-        DestinationScheme::Http | DestinationScheme::H2c => !destination.is_local(),
-        DestinationScheme::Https => false,
-    };
+    let is_clear = |destination: &&Destination| !destination.scheme.is_encrypted() && !destination.is_local();
     let vouching = &placed.upstream.vouching;
     if let Some(destination) = placed.upstream.destinations.iter().find(is_clear) {
         clear_text(placed, destination, vouching, findings);
@@ -82,7 +79,7 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
 
 /// An application that checks assertions takes nobody else for the gateway, but a secret is read by whoever is in between.
 fn clear_text(placed: &Placed, destination: &Destination, vouching: &Vouching, findings: &mut Findings) {
-    let (name, host) = (&placed.route.name, &destination.host);
+    let (name, host) = (&placed.route.name, destination);
     let secret = match (&vouching.access_token, &vouching.basic) {
         (Some(_), _) => Some("an access token"),
         (None, Some(_)) => Some("a password"),

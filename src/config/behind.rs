@@ -11,9 +11,7 @@ use super::{
 };
 use crate::{
     policy::{Host, RouteUrl},
-    upstream::{
-        AuthorizationOwner, BodyLimits, Destination, DestinationScheme, Ejection, HealthCheck, Settings, Timeouts,
-    },
+    upstream::{AuthorizationOwner, BodyLimits, Destination, Ejection, HealthCheck, Settings, Timeouts, UpstreamTls},
 };
 
 /// Where the requests of a route go, and how.
@@ -28,19 +26,7 @@ pub(super) fn upstream(
     let destinations = take(&mut table.upstream);
     let destinations = load.required(here, "upstream", destinations, "\"http://127.0.0.1:3000\"");
     let destinations = destinations.and_then(|list| alike(list.0, load));
-    let tls = take(&mut table.upstream_tls);
-    let is_https = |destination: &Destination| destination.scheme == DestinationScheme::Https;
-    if let Some(at) = tls.at()
-        && destinations
-            .as_ref()
-            .is_some_and(|destinations| !destinations.iter().all(is_https))
-    {
-        load.findings.problem(
-            at,
-            "`upstream_tls` without an https upstream",
-            "write an https `upstream`, or leave it out",
-        );
-    }
+    let tls = tls(take(&mut table.upstream_tls), destinations.as_deref(), load);
     let is_one = destinations
         .as_ref()
         .is_some_and(|destinations| destinations.len() == 1);
@@ -51,7 +37,6 @@ pub(super) fn upstream(
                 .problem(at, message, format!("name several in `upstream`, or leave `{key}` out"));
         }
     }
-    let trust = load.trust(&tls.or_default().ca_file);
     let told = identity::told(here, take(&mut table.identity), load);
     let preserve_host = table.preserve_host.value().copied().unwrap_or(true);
     Some(Settings {
@@ -72,7 +57,32 @@ pub(super) fn upstream(
         authorization: AuthorizationOwner::default(),
         timeouts: timeouts(take(&mut table.timeouts)),
         bodies,
-        trust: trust?,
+        tls: tls?,
+    })
+}
+
+fn tls(
+    field: Field<file::UpstreamTls>,
+    destinations: Option<&[Destination]>,
+    load: &mut Load<'_>,
+) -> Option<UpstreamTls> {
+    let is_clear = |destination: &Destination| !destination.scheme.is_encrypted();
+    if let (Some(at), true) = (field.at(), destinations.is_some_and(|list| list.iter().any(is_clear))) {
+        load.findings.problem(
+            at,
+            "`upstream_tls` without an https upstream",
+            "write an https or h2 `upstream`, or leave it out",
+        );
+    }
+    let table = field.or_default();
+    let (roots, certificate) = (
+        load.trust(&table.ca_file),
+        load.certificate(&table.cert_file, &table.key_file),
+    );
+    Some(UpstreamTls {
+        roots: roots?,
+        certificate: certificate?,
+        server_name: table.server_name.into_value().map(|name| name.0),
     })
 }
 

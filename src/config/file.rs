@@ -15,7 +15,7 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::{
-    address::{CheckPath, IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
+    address::{CheckPath, IssuerUrl, ProviderUrl, ReservedPath, RouteAddress, TlsName},
     identity,
     measure::{AssertionLife, CheckInterval, LoginAge, Size, Skew, Timeout},
     read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, key_name, tables, words},
@@ -400,10 +400,16 @@ tables! {
         stream: Timeout,
     }
 
-    /// How the application proves itself.
+    /// How the application proves itself, and the gateway to it.
     struct UpstreamTls {
         /// Certificate authorities of the application, in PEM.
         ca_file: PathBuf,
+        /// What the gateway proves itself with, in PEM.
+        cert_file: PathBuf,
+        /// The private key of that certificate.
+        key_file: PathBuf,
+        /// Whom the application's certificate has to name.
+        server_name: TlsName,
     }
 
     /// A check that is weakened on purpose, and until when.

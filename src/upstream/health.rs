@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderValue, Method, Request, StatusCode, Uri, Version, header,
+    HeaderValue, Request, StatusCode, Uri, Version, header,
     uri::{Authority, Scheme},
 };
 use tokio::{
@@ -106,33 +106,35 @@ impl Patient {
             Line::Http1(pool) => {
                 // A connection of its own, so that connecting is tried as well.
                 let mut lease = pool.open(limit).await?;
-                lease.sender.send_request(self.request(Version::HTTP_11)).await
+                lease.sender.send_request(self.request(None)).await
             }
             Line::Http2(trunk) => {
                 let mut turn = trunk.turn(limit).await?;
-                turn.sender.send_request(self.request(Version::HTTP_2)).await
+                turn.sender.send_request(self.request(Some(trunk.scheme()))).await
             }
         };
         Ok(response.map_err(broken)?.status())
     }
 
-    fn request(&self, version: Version) -> Request<RequestBody> {
+    /// With a scheme it is for HTTP/2.
+    fn request(&self, scheme: Option<Scheme>) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = Method::GET;
-        *request.version_mut() = version;
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.check.path.clone());
-        if version == Version::HTTP_2 {
-            uri.scheme = Some(Scheme::HTTP);
-            uri.authority = Authority::try_from(self.host.as_bytes()).ok();
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static("vestibule-health"));
+        match scheme {
+            None => {
+                headers.insert(header::HOST, self.host.clone());
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Some(scheme) => {
+                uri.scheme = Some(scheme);
+                uri.authority = Authority::try_from(self.host.as_bytes()).ok();
+                *request.version_mut() = Version::HTTP_2;
+            }
         }
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-        let headers = request.headers_mut();
-        if version == Version::HTTP_11 {
-            headers.insert(header::HOST, self.host.clone());
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        headers.insert(header::USER_AGENT, HeaderValue::from_static("vestibule-health"));
         request
     }
 }

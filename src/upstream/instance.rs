@@ -9,6 +9,7 @@ use super::{
     Destination, DestinationScheme, Settings, Upstream, UpstreamError,
     body::{Hold, Progress, RequestBody},
     condition::Condition,
+    dial::Dialer,
     headers::Taken,
     lifeline::Lifeline,
     pool::Pool,
@@ -39,12 +40,10 @@ impl Line {
     /// # Errors
     /// When TLS cannot be set up for this destination.
     pub(super) fn to(destination: &Destination, settings: &Settings) -> Result<Self, rustls::Error> {
-        let destination = destination.clone();
+        let dialer = Dialer::new(destination.clone(), &settings.tls)?;
         Ok(match destination.scheme {
-            DestinationScheme::Http | DestinationScheme::Https => {
-                Self::Http1(Arc::new(Pool::new(destination, &settings.trust)?))
-            }
-            DestinationScheme::H2c => Self::Http2(Arc::new(Trunk::new(destination))),
+            DestinationScheme::Http | DestinationScheme::Https => Self::Http1(Arc::new(Pool::new(dialer))),
+            DestinationScheme::H2 | DestinationScheme::H2c => Self::Http2(Arc::new(Trunk::new(dialer))),
         })
     }
 }

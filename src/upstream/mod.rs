@@ -4,6 +4,8 @@ pub mod assertion;
 mod balance;
 pub mod body;
 mod condition;
+mod destination;
+mod dial;
 mod exchange;
 mod forwarded;
 pub mod headers;
@@ -31,9 +33,8 @@ use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
-pub use settings::{
-    AuthorizationOwner, Balance, BodyLimits, Destination, DestinationScheme, Ejection, HealthCheck, Settings, Timeouts,
-};
+pub use destination::{Destination, DestinationScheme, Place};
+pub use settings::{AuthorizationOwner, Balance, BodyLimits, Ejection, HealthCheck, Settings, Timeouts, UpstreamTls};
 pub use template::identity_header;
 
 use crate::{
@@ -266,7 +267,7 @@ impl Upstream {
 
     /// Connections that are good for these settings too.
     fn line_to(&self, destination: &Destination, settings: &Settings) -> Option<&Line> {
-        let fits = self.settings.trust == settings.trust;
+        let fits = self.settings.tls == settings.tls;
         let mut instances = self.instances.iter().filter(|_| fits);
         let there = instances.find(|instance| instance.destination == *destination);
         there.map(|instance| &instance.line)

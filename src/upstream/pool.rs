@@ -15,20 +15,21 @@ use std::{
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsConnector;
 
-use super::{Destination, DestinationScheme, UpstreamError, body::RequestBody, wire::Wire};
-use crate::{time::Alarm, trust::TrustRoots};
+use super::{
+    UpstreamError,
+    body::RequestBody,
+    dial::{Dialed, Dialer},
+    wire::Wire,
+};
+use crate::time::Alarm;
 
 pub(super) struct Pool {
-    destination: Destination,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    dialer: Dialer,
     drawers: [Mutex<Vec<Idle>>; DRAWERS],
 }
 
@@ -45,22 +46,11 @@ const MAX_IDLE: usize = 64;
 const IDLE: Duration = Duration::from_secs(50);
 
 impl Pool {
-    /// # Errors
-    /// When TLS cannot be set up for this destination.
-    pub(super) fn new(destination: Destination, trust: &TrustRoots) -> Result<Self, rustls::Error> {
-        let tls = match destination.scheme {
-            DestinationScheme::Http | DestinationScheme::H2c => None,
-            DestinationScheme::Https => {
-                let name = ServerName::try_from(destination.host.to_string());
-                let name = name.map_err(|error| rustls::Error::General(error.to_string()))?;
-                Some((TlsConnector::from(trust.client_config()?), name))
-            }
-        };
-        Ok(Self {
-            destination,
-            tls,
+    pub(super) fn new(dialer: Dialer) -> Self {
+        Self {
+            dialer,
             drawers: [const { Mutex::new(Vec::new()) }; DRAWERS],
-        })
+        }
     }
 
     /// A connection from this thread's drawer, or a new one.
@@ -91,10 +81,10 @@ impl Pool {
     }
 
     async fn connect(&self) -> io::Result<SendRequest<RequestBody>> {
-        let tcp = reach(&self.destination).await?;
-        match &self.tls {
-            None => handshake(Wire::from(tcp)).await,
-            Some((connector, name)) => handshake(connector.connect(name.clone(), tcp).await?).await,
+        match self.dialer.dial().await? {
+            Dialed::Tcp(stream) => handshake(Wire::from(stream)).await,
+            Dialed::Tls(stream) => handshake(*stream).await,
+            Dialed::Unix(stream) => handshake(stream).await,
         }
     }
 
@@ -133,18 +123,9 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("destination", &self.destination)
+            .field("destination", &self.dialer.destination)
             .finish_non_exhaustive()
     }
-}
-
-pub(super) async fn reach(Destination { host, port, .. }: &Destination) -> io::Result<TcpStream> {
-    let tcp = match host.parse::<std::net::IpAddr>() {
-        Ok(address) => TcpStream::connect((address, *port)).await?,
-        Err(_) => TcpStream::connect((&**host, *port)).await?,
-    };
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
 }
 
 async fn handshake<S>(stream: S) -> io::Result<SendRequest<RequestBody>>

@@ -1,11 +1,13 @@
 //! Where requests go, and within which limits.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, uri::PathAndQuery};
 
-use super::{headers::IdentityHeader, vouch::Vouching};
-use crate::trust::TrustRoots;
+use rustls::pki_types::ServerName;
+
+use super::{Destination, headers::IdentityHeader, vouch::Vouching};
+use crate::trust::{ClientCertificate, TrustRoots};
 
 /// Where a route's requests go, and how.
 #[derive(Clone, Debug)]
@@ -26,7 +28,7 @@ pub struct Settings {
     pub authorization: AuthorizationOwner,
     pub timeouts: Timeouts,
     pub bodies: BodyLimits,
-    pub trust: TrustRoots,
+    pub tls: UpstreamTls,
 }
 
 /// Which of several servers a request goes to.
@@ -101,32 +103,13 @@ impl Default for BodyLimits {
     }
 }
 
-/// A base URL without path: `http://10.0.0.5:8080`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Destination {
-    pub scheme: DestinationScheme,
-    /// A name or an address; IPv6 without brackets.
-    pub host: Box<str>,
-    pub port: u16,
-}
-
-/// What is spoken with an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DestinationScheme {
-    Http,
-    Https,
-    /// HTTP/2 in clear text, by prior knowledge (RFC 9113 §3.3).
-    H2c,
-}
-
-impl DestinationScheme {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::H2c => "h2c",
-        }
-    }
+/// How the servers of an application prove themselves, and we to them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpstreamTls {
+    pub roots: TrustRoots,
+    pub certificate: Option<ClientCertificate>,
+    /// Whom their certificate has to name; absent: the host of the URL.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 /// Limits of each wait for an upstream.
@@ -149,42 +132,6 @@ impl Default for Timeouts {
             response: Duration::from_secs(60),
             idle: Duration::from_secs(300),
             stream: None,
-        }
-    }
-}
-
-impl Destination {
-    /// Whether it is this machine.
-    pub fn is_local(&self) -> bool {
-        let address = self.host.parse::<IpAddr>();
-        address.map_or(&*self.host == "localhost", |address| address.is_loopback())
-    }
-
-    /// As `Host` names it (RFC 9110 §7.2).
-    pub(super) fn authority(&self) -> HeaderValue {
-        let host = match self.host.contains(':') {
-            true => format!("[{}]", self.host),
-            false => self.host.to_string(),
-        };
-        let standard = match self.scheme {
-            DestinationScheme::Https => 443,
-            DestinationScheme::Http | DestinationScheme::H2c => 80,
-        };
-        let authority = match self.port == standard {
-            true => host,
-            false => format!("{host}:{}", self.port),
-        };
-        // The configuration lets nothing else in.
-        HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scheme, host, port } = self;
-        match host.contains(':') {
-            true => write!(f, "{}://[{host}]:{port}", scheme.as_str()),
-            false => write!(f, "{}://{host}:{port}", scheme.as_str()),
         }
     }
 }

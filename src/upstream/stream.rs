@@ -31,7 +31,7 @@ impl Upstream {
         lifeline: &mut Lifeline,
     ) -> Result<(Response<Incoming>, Box<(Turn, Leash)>), Failed> {
         let connect = self.settings.timeouts.connect;
-        let mut request = translated(request)?;
+        let mut request = translated(request, trunk.scheme())?;
         let leash = request.body_mut().share(taken);
         let mut turn = match trunk.turn(connect).await {
             Ok(turn) => turn,
@@ -64,11 +64,11 @@ impl Upstream {
 }
 
 /// The same request for HTTP/2 (RFC 9113 §8.2.2, §8.3.1).
-fn translated(request: Request<RequestBody>) -> Result<Request<RequestBody>, UpstreamError> {
+fn translated(request: Request<RequestBody>, scheme: Scheme) -> Result<Request<RequestBody>, UpstreamError> {
     let (mut parts, body) = request.into_parts();
     parts.version = Version::HTTP_2;
     let mut uri = parts.uri.into_parts();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(scheme);
     // A request that goes to a second server has been translated before.
     if let Some(host) = parts.headers.remove(header::HOST) {
         uri.authority = Authority::try_from(host.as_bytes()).ok();

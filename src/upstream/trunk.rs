@@ -3,6 +3,7 @@
 //! Like those of the pool, they belong to the thread that opened them: each thread has a few of its own, and mostly one.
 
 use std::{
+    fmt,
     future::poll_fn,
     io,
     pin::{Pin, pin},
@@ -13,22 +14,27 @@ use std::{
     time::Duration,
 };
 
+use http::uri::Scheme;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{
-    Destination, UpstreamError,
+    UpstreamError,
     body::RequestBody,
-    pool::{DRAWERS, reach, thread_number},
+    dial::{Dialed, Dialer},
+    pool::{DRAWERS, thread_number},
     wire::Wire,
 };
 
 /// All connections to a destination.
-#[derive(Debug)]
 pub(super) struct Trunk {
-    destination: Destination,
+    dialer: Dialer,
     drawers: [Drawer; DRAWERS],
 }
 
@@ -69,9 +75,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 const BETWEEN: Duration = Duration::from_secs(5);
 
 impl Trunk {
-    pub(super) fn new(destination: Destination) -> Self {
+    pub(super) fn new(dialer: Dialer) -> Self {
         Self {
-            destination,
+            dialer,
             drawers: std::array::from_fn(|_| Drawer::default()),
         }
     }
@@ -99,17 +105,41 @@ impl Trunk {
     }
 
     async fn connect(&self) -> io::Result<Turn> {
-        let stream = reach(&self.destination).await?;
-        watch_for_silence(&stream)?;
-        let cable = Cable::over(stream).await?;
+        let cable = match self.dialer.dial().await? {
+            Dialed::Tcp(stream) => {
+                watch_for_silence(&stream)?;
+                Cable::over(Wire::from(stream)).await?
+            }
+            Dialed::Tls(stream) => {
+                watch_for_silence(stream.get_ref().0)?;
+                Cable::over(*stream).await?
+            }
+            Dialed::Unix(stream) => Cable::over(stream).await?,
+        };
         let turn = cable.turn();
         self.drawer().keep(cable);
         Ok(turn)
     }
 
+    /// What the target of a request begins with (RFC 9113 §8.3.1).
+    pub(super) fn scheme(&self) -> Scheme {
+        match self.dialer.destination.scheme.is_encrypted() {
+            true => Scheme::HTTPS,
+            false => Scheme::HTTP,
+        }
+    }
+
     fn drawer(&self) -> &Drawer {
         let index = thread_number() % DRAWERS;
         self.drawers.get(index).unwrap_or(&self.drawers[0])
+    }
+}
+
+impl fmt::Debug for Trunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trunk")
+            .field("destination", &self.dialer.destination)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,7 +184,10 @@ impl Drawer {
 }
 
 impl Cable {
-    async fn over(stream: TcpStream) -> io::Result<Self> {
+    async fn over<S>(stream: S) -> io::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let handshake = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_max_send_streams(STREAMS)
@@ -165,7 +198,7 @@ impl Cable {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
             .keep_alive_while_idle(false)
-            .handshake(TokioIo::new(Wire::from(stream)));
+            .handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         let most = Arc::new(AtomicUsize::new(STREAMS));
         let told = most.clone();

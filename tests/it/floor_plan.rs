@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 9] = [
 const KEPT_TO: [(&str, &str); 4] = [
     ("jsonwebtoken", "oauth/jwt.rs"),
     ("hyper_rustls", "provider/transport.rs"),
-    ("tokio_rustls", "upstream/pool.rs"),
+    ("tokio_rustls", "upstream/dial.rs"),
     ("toml", "config/"),
 ];
 

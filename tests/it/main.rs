@@ -45,4 +45,5 @@ mod support;
 mod telling;
 mod tls;
 mod vouching;
+mod ways;
 mod websocket;

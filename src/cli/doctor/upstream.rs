@@ -23,7 +23,7 @@ use crate::{
         transport::{HttpTransport, SendError, Transport as _},
     },
     time::Timestamp,
-    upstream::{self, Destination, DestinationScheme},
+    upstream::{self, Destination, DestinationScheme, Place},
 };
 
 /// Who nobody is. Some applications make an account for whoever they are told of; then this is its name.
@@ -57,9 +57,9 @@ pub(super) async fn charts(settings: &Settings, person: Option<Person>, now: Tim
             continue;
         }
         for destination in &upstream.destinations {
-            let mut notes = match destination.scheme {
-                DestinationScheme::H2c => vec![Note::doubtful("it speaks HTTP/2 alone, and was not asked")],
-                DestinationScheme::Http | DestinationScheme::Https => asked(route, upstream, destination).await,
+            let mut notes = match out_of_reach(upstream, destination) {
+                Some(why) => vec![Note::doubtful(format!("{why}, and was not asked"))],
+                None => asked(route, upstream, destination).await,
             };
             notes.extend(measured(settings, route, person.as_ref(), now));
             charts.push(Chart {
@@ -71,8 +71,22 @@ pub(super) async fn charts(settings: &Settings, person: Option<Person>, now: Tim
     charts
 }
 
+/// What is spoken with this one, and not here.
+fn out_of_reach(upstream: &upstream::Settings, destination: &Destination) -> Option<&'static str> {
+    match (destination.scheme, &destination.place) {
+        (DestinationScheme::H2 | DestinationScheme::H2c, _) => Some("it speaks HTTP/2 alone"),
+        (_, Place::Unix(_)) => Some("it listens at a socket of this machine"),
+        (DestinationScheme::Http, _) => None,
+        (DestinationScheme::Https, _) if upstream.tls.certificate.is_some() => {
+            Some("it wants the gateway's certificate")
+        }
+        (DestinationScheme::Https, _) if upstream.tls.server_name.is_some() => Some("it has another name"),
+        (DestinationScheme::Https, _) => None,
+    }
+}
+
 async fn asked(route: &Route, upstream: &upstream::Settings, destination: &Destination) -> Vec<Note> {
-    let transport = match HttpTransport::new(&upstream.trust, CallLimits::default()) {
+    let transport = match HttpTransport::new(&upstream.tls.roots, CallLimits::default()) {
         Ok(transport) => transport,
         Err(error) => return vec![Note::wrong(format!("TLS cannot be set up: {error}"))],
     };

@@ -52,6 +52,29 @@ fn a_health_check_asks_for_a_path_by_the_name_from_outside() {
 }
 
 #[test]
+fn a_certificate_comes_with_its_key() {
+    let route = "[route.a]\nurl = \"https://a\"\nupstream = \"h2://b\"\n";
+    let text = format!("{PROVIDER}{route}");
+    let alone = "upstream_tls = { cert_file = §\"a.pem\" }";
+    expect(&format!("{text}{alone}"), "come together", "both, or neither");
+    let name = "upstream_tls = { server_name = §\"a b\" }";
+    expect(&format!("{text}{name}"), "is not a name", "app.internal");
+
+    let [one, other] = [(), ()].map(|()| rcgen::generate_simple_self_signed(vec!["gateway".to_owned()]).unwrap());
+    let folder = Folder::new()
+        .with("one.pem", &one.cert.pem())
+        .with("one.key", &one.signing_key.serialize_pem())
+        .with("other.key", &other.signing_key.serialize_pem());
+    let pair = |key| format!("{text}upstream_tls = {{ cert_file = \"one.pem\", key_file = \"{key}\" }}\n");
+    let settings = folder.parse(&pair("one.key")).unwrap();
+    assert!(settings.upstreams[0].tls.certificate.is_some());
+    for key in ["other.key", "one.pem"] {
+        let problems = folder.parse(&pair(key)).unwrap_err().to_string();
+        assert!(problems.contains("one.pem and its key cannot be used"), "{problems}");
+    }
+}
+
+#[test]
 fn an_authorization_is_the_applications_own_only_where_nobody_else_reads_or_writes_it() {
     let own = "authorization = §\"application\"";
     let by_token = |auth: &str| format!("{PROVIDER}{BEARER}{ROUTE}{auth}{own}\n");

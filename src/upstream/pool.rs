@@ -36,6 +36,7 @@ pub(super) struct Pool {
 struct Idle {
     sender: SendRequest<RequestBody>,
     alarm: Alarm,
+    opened: Instant,
     since: Instant,
 }
 
@@ -56,9 +57,12 @@ impl Pool {
     /// A connection from this thread's drawer, or a new one.
     pub(super) async fn lease(self: &Arc<Self>, connect: Duration) -> Result<Lease, UpstreamError> {
         match self.idle() {
-            Some(Idle { sender, alarm, .. }) => Ok(Lease {
+            Some(Idle {
+                sender, alarm, opened, ..
+            }) => Ok(Lease {
                 sender,
                 alarm,
+                opened,
                 pool: self.clone(),
                 used: true,
             }),
@@ -75,6 +79,7 @@ impl Pool {
         Ok(Lease {
             sender,
             alarm: Alarm::default(),
+            opened: Instant::now(),
             pool: self.clone(),
             used: false,
         })
@@ -92,15 +97,15 @@ impl Pool {
     fn idle(&self) -> Option<Idle> {
         let mut drawer = self.drawer();
         while let Some(idle) = drawer.pop() {
-            if idle.sender.is_ready() && idle.since.elapsed() < IDLE {
+            if idle.sender.is_ready() && idle.since.elapsed() < IDLE && !self.dialer.is_outdated(idle.opened) {
                 return Some(idle);
             }
         }
         None
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>, alarm: Alarm) {
-        if sender.is_closed() {
+    fn keep(&self, sender: SendRequest<RequestBody>, alarm: Alarm, opened: Instant) {
+        if sender.is_closed() || self.dialer.is_outdated(opened) {
             return;
         }
         let since = Instant::now();
@@ -109,7 +114,12 @@ impl Pool {
         let aged = drawer.iter().take_while(is_aged).count();
         drawer.drain(..aged);
         if drawer.len() < MAX_IDLE {
-            drawer.push(Idle { sender, alarm, since });
+            drawer.push(Idle {
+                sender,
+                alarm,
+                opened,
+                since,
+            });
         }
     }
 
@@ -158,6 +168,7 @@ pub(super) struct Lease {
     pub(super) sender: SendRequest<RequestBody>,
     /// For waits of the exchange.
     pub(super) alarm: Alarm,
+    opened: Instant,
     pool: Arc<Pool>,
     /// It served another request before, so the other side may be closing it.
     pub(super) used: bool,
@@ -165,7 +176,7 @@ pub(super) struct Lease {
 
 impl Lease {
     pub(super) fn give_back(self) {
-        self.pool.keep(self.sender, self.alarm);
+        self.pool.keep(self.sender, self.alarm, self.opened);
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {
@@ -178,5 +189,45 @@ impl fmt::Debug for Lease {
         f.debug_struct("Lease")
             .field("pool", &self.pool)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::{net::TcpListener, time::sleep};
+
+    use super::*;
+    use crate::upstream::{
+        DestinationScheme,
+        dial::tests::{PATIENCE, by_name},
+    };
+
+    async fn listening() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn f_21_a_name_that_leads_elsewhere_is_followed_by_connections_that_were_kept() {
+        let (dialer, addresses) = by_name(DestinationScheme::Http, Duration::from_millis(100));
+        let pool = Arc::new(Pool::new(dialer));
+        let ((_old, before), (new, after)) = (listening().await, listening().await);
+        *addresses.lock().unwrap() = vec![before];
+        pool.lease(PATIENCE).await.unwrap().give_back();
+        *addresses.lock().unwrap() = vec![after];
+        let moved = async {
+            loop {
+                pool.lease(PATIENCE).await.unwrap().give_back();
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            _ = new.accept() => {}
+            () = moved => {}
+            () = sleep(PATIENCE) => panic!("the old address is asked for ever"),
+        }
     }
 }

@@ -17,6 +17,12 @@ pub(super) fn behind(upstream: &Settings) -> Vec<String> {
             ),
         ],
     };
+    if let Some(prefix) = &upstream.prefix {
+        lines.push(format!(
+            "without {} in the path, which it is told in x-forwarded-prefix",
+            prefix.path
+        ));
+    }
     lines.extend(upstream.health.as_ref().map(asked));
     lines
 }

@@ -8,10 +8,11 @@ use super::{
     file, identity,
     load::{Load, Table},
     read::{At, Field},
+    server::Server,
 };
 use crate::{
-    policy::{Host, RouteUrl},
-    upstream::{AuthorizationOwner, BodyLimits, Destination, Ejection, HealthCheck, Settings, Timeouts, UpstreamTls},
+    policy::{Host, Path, RouteUrl},
+    upstream::{AuthorizationOwner, Destination, Ejection, HealthCheck, Prefix, Settings, Timeouts, UpstreamTls},
 };
 
 /// Where the requests of a route go, and how.
@@ -19,7 +20,7 @@ pub(super) fn upstream(
     here: &Table,
     table: &mut file::Route,
     urls: &[RouteUrl],
-    bodies: BodyLimits,
+    server: &Server,
     load: &mut Load<'_>,
 ) -> Option<Settings> {
     let name = here.name.strip_prefix("route.").unwrap_or(&here.name);
@@ -51,12 +52,13 @@ pub(super) fn upstream(
             load,
         ),
         preserve_host,
+        prefix: prefix(&table.strip_prefix, &table.exact, urls, server, load),
         identity_headers: told.headers,
         strip: told.strip,
         vouching: told.vouching,
         authorization: AuthorizationOwner::default(),
         timeouts: timeouts(take(&mut table.timeouts)),
-        bodies,
+        bodies: server.bodies,
         tls: tls?,
     })
 }
@@ -83,6 +85,50 @@ fn tls(
         roots: roots?,
         certificate: certificate?,
         server_name: table.server_name.into_value().map(|name| name.0),
+    })
+}
+
+/// The path that all URLs of the route have, for there has to be one way back.
+fn prefix(
+    strip: &Field<bool>,
+    exact: &Field<bool>,
+    urls: &[RouteUrl],
+    server: &Server,
+    load: &mut Load<'_>,
+) -> Option<Prefix> {
+    let at = strip.given().filter(|strip| strip.value)?.at;
+    let paths: Vec<&str> = urls
+        .iter()
+        .map(|url| match &url.path {
+            Path::Exact(path) | Path::Prefix(path) => &**path,
+        })
+        .collect();
+    let first = *paths.first()?;
+    let problem = if exact.value() == Some(&true) {
+        Some((
+            "`strip_prefix` leaves nothing of an exact path",
+            "leave one of the two out",
+        ))
+    } else if paths.iter().any(|path| *path != first) {
+        Some((
+            "`strip_prefix` needs one path, and the URLs of the route have several",
+            "write a route for each path",
+        ))
+    } else if first.is_empty() {
+        Some((
+            "`strip_prefix` without a path in `url`",
+            "write the path into `url`, like \"https://wiki.example.com/admin\", or leave it out",
+        ))
+    } else {
+        None
+    };
+    if let Some((message, instead)) = problem {
+        load.findings.problem(at, message, instead);
+        return None;
+    }
+    Some(Prefix {
+        path: first.into(),
+        reserved: server.gateway.auth_prefix.clone(),
     })
 }
 

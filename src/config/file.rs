@@ -274,6 +274,8 @@ tables! {
         upstream: OneOrMany<Destination>,
         /// Whether the application sees the `Host` of the request.
         preserve_host: bool,
+        /// Whether the application does not see the path of the route.
+        strip_prefix: bool,
         /// Which of several upstreams a request goes to.
         balance: Balance,
         ejection: Ejection,

@@ -11,6 +11,7 @@ use super::{
     read::{At, Field},
     report::Span,
     requirement,
+    server::Server,
     shape::NonEmpty,
     value::Name,
     vocabulary::nearest,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     identity::{Proof, ProviderId},
     policy::{Access, Admission, Mode, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
-    upstream::{self, BodyLimits},
+    upstream,
 };
 
 /// A route, and where its pieces stand in the file.
@@ -36,7 +37,7 @@ pub(super) fn route(
     id: RouteId,
     (name, table): (At<Name>, At<file::Route>),
     offers: &[Offer],
-    bodies: BodyLimits,
+    server: &Server,
     load: &mut Load<'_>,
 ) -> Option<Placed> {
     let at = table.at;
@@ -48,7 +49,7 @@ pub(super) fn route(
         &here,
         &mut table,
         urls.as_ref().map_or(&[], |(urls, _)| urls),
-        bodies,
+        server,
         load,
     );
     let methods = take(&mut table.methods)

@@ -13,6 +13,7 @@ mod health;
 mod instance;
 pub mod lifeline;
 mod pool;
+mod prefix;
 mod settings;
 mod stream;
 pub mod target;
@@ -34,6 +35,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
 pub use destination::{Destination, DestinationScheme, Place};
+pub use prefix::Prefix;
 pub use settings::{AuthorizationOwner, Balance, BodyLimits, Ejection, HealthCheck, Settings, Timeouts, UpstreamTls};
 pub use template::identity_header;
 
@@ -52,6 +54,7 @@ use health::Checks;
 use instance::{Answered, Instance, Line};
 use lifeline::Lifeline;
 use pool::Lease;
+use prefix::Outside;
 
 use vouch::Vouched;
 
@@ -194,6 +197,7 @@ impl Upstreams {
             }
         };
         self.keep_own_cookies(response.headers_mut());
+        upstream.name_as_outside(arrival.origin, response.headers_mut());
         Ok(response)
     }
 
@@ -328,7 +332,10 @@ impl Upstream {
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = target.to_uri();
+        *request.uri_mut() = match &self.settings.prefix {
+            Some(prefix) => prefix.inside(&target),
+            None => target.to_uri(),
+        };
         let mut headers = parts.headers;
         let site = self.site(arrival.origin);
         let host = match (self.settings.preserve_host, self.instances.first()) {
@@ -337,6 +344,11 @@ impl Upstream {
         };
         headers.insert(header::HOST, host.clone());
         forwarded::write(arrival.peer, &site, &forwarded_for, parts.version, &mut headers);
+        if let Some(prefix) = &self.settings.prefix
+            && let Ok(prefix) = HeaderValue::try_from(&*prefix.path)
+        {
+            headers.insert(prefix::X_FORWARDED_PREFIX, prefix);
+        }
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
         }
@@ -354,6 +366,17 @@ impl Upstream {
         }
         *request.headers_mut() = headers;
         Ok((request, progress, upgrade))
+    }
+
+    /// Says of the application's places what they are called outside, where it cannot know.
+    fn name_as_outside(&self, origin: &Origin, headers: &mut HeaderMap) {
+        let prefix = self.settings.prefix.as_ref();
+        if prefix.is_none() && self.settings.preserve_host {
+            return;
+        }
+        let inside = &self.settings.destinations;
+        let outside = Outside { prefix, origin, inside };
+        outside.rewrite(headers);
     }
 
     fn site(&self, origin: &Origin) -> Cow<'_, Site> {

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, StatusCode, uri::PathAndQuery};
 
 use rustls::pki_types::ServerName;
 
-use super::{Destination, headers::IdentityHeader, vouch::Vouching};
+use super::{Destination, Prefix, headers::IdentityHeader, vouch::Vouching};
 use crate::trust::{ClientCertificate, TrustRoots};
 
 /// Where a route's requests go, and how.
@@ -21,6 +21,8 @@ pub struct Settings {
     pub health: Option<HealthCheck>,
     /// Send the client's `Host` on, instead of the destination's.
     pub preserve_host: bool,
+    /// What the application does not see of the path.
+    pub prefix: Option<Prefix>,
     pub identity_headers: Vec<IdentityHeader>,
     /// What the application trusts beside them, and nobody may send.
     pub strip: Vec<HeaderName>,

@@ -28,6 +28,7 @@ mod operating;
 mod other_account;
 mod overage;
 mod own_authorization;
+mod prefix;
 mod redis;
 mod redis_outage;
 mod reload;

@@ -75,6 +75,24 @@ fn a_certificate_comes_with_its_key() {
 }
 
 #[test]
+fn a_prefix_that_is_taken_off_is_one() {
+    let strip = |lines: &str| format!("{PROVIDER}[route.a]\nupstream = \"http://b\"\n{lines}\nstrip_prefix = §true");
+    expect(&strip("url = \"https://a/\""), "without a path", "/admin");
+    expect(
+        &strip("url = \"https://a/x\"\nexact = true"),
+        "of an exact path",
+        "one of the two",
+    );
+    expect(
+        &strip("url = [\"https://a/x\", \"https://b/y\"]"),
+        "needs one path",
+        "a route for each",
+    );
+    let settings = read(&strip("url = [\"https://a/x/\", \"https://b/x\"]").replace('§', "")).unwrap();
+    assert_eq!(&*settings.upstreams[0].prefix.as_ref().unwrap().path, "/x");
+}
+
+#[test]
 fn an_authorization_is_the_applications_own_only_where_nobody_else_reads_or_writes_it() {
     let own = "authorization = §\"application\"";
     let by_token = |auth: &str| format!("{PROVIDER}{BEARER}{ROUTE}{auth}{own}\n");

@@ -1,7 +1,9 @@
 //! What stands behind a route, in words.
 
+use http::HeaderName;
+
 use super::check::spoken;
-use crate::upstream::{Balance, HealthCheck, Settings};
+use crate::upstream::{Balance, HealthCheck, Settings, edits::Edits};
 
 /// Where its requests go, and how.
 pub(super) fn behind(upstream: &Settings) -> Vec<String> {
@@ -24,6 +26,11 @@ pub(super) fn behind(upstream: &Settings) -> Vec<String> {
         ));
     }
     lines.extend(upstream.health.as_ref().map(asked));
+    lines.extend(edited("requests", &upstream.edits.request));
+    lines.extend(edited("answers", &upstream.edits.response));
+    if upstream.edits.security {
+        lines.push("browsers are told to be careful, where the application does not tell them".into());
+    }
     lines
 }
 
@@ -40,4 +47,9 @@ fn asked(check: &HealthCheck) -> String {
         check.path,
         spoken(check.interval)
     )
+}
+
+fn edited(what: &str, edits: &Edits) -> Option<String> {
+    let names: Vec<&str> = edits.names().map(HeaderName::as_str).collect();
+    (!names.is_empty()).then(|| format!("in {what}, the file changes {}", names.join(", ")))
 }

@@ -5,7 +5,7 @@ use std::{mem::take, time::Duration};
 use http::{HeaderValue, StatusCode};
 
 use super::{
-    file, identity,
+    edits, file, identity,
     load::{Load, Table},
     read::{At, Field},
     server::Server,
@@ -39,6 +39,11 @@ pub(super) fn upstream(
         }
     }
     let told = identity::told(here, take(&mut table.identity), load);
+    let edited = edits::Keys {
+        request: take(&mut table.request_headers),
+        response: take(&mut table.response_headers),
+        security: take(&mut table.security_headers),
+    };
     let preserve_host = table.preserve_host.value().copied().unwrap_or(true);
     Some(Settings {
         name: name.into(),
@@ -53,6 +58,7 @@ pub(super) fn upstream(
         ),
         preserve_host,
         prefix: prefix(&table.strip_prefix, &table.exact, urls, server, load),
+        edits: edits::edits(edited, load),
         identity_headers: told.headers,
         strip: told.strip,
         vouching: told.vouching,

@@ -6,7 +6,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
-    address::is_loopback, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server,
+    address::is_loopback, edits, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server,
     value::CookieDomain,
 };
 use crate::{
@@ -56,6 +56,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
         foreign_hosts(domain, &routes, load);
     }
     idle_providers(&offers, &routes, load);
+    edits::identity_headers(&routes, load);
     let places: Vec<(Span, Vec<Span>)> = routes.iter().map(|placed| (placed.at, placed.urls.clone())).collect();
     let (routes, upstreams): (Vec<_>, Vec<_>) =
         routes.into_iter().map(|placed| (placed.route, placed.upstream)).unzip();

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{
     address::{CheckPath, IssuerUrl, ProviderUrl, ReservedPath, RouteAddress, TlsName},
+    edits::{EditedName, EditedValue},
     identity,
     measure::{AssertionLife, CheckInterval, LoginAge, Size, Skew, Timeout},
     read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, key_name, tables, words},
@@ -276,6 +277,12 @@ tables! {
         preserve_host: bool,
         /// Whether the application does not see the path of the route.
         strip_prefix: bool,
+        /// What is changed in requests, beside what the gateway says.
+        request_headers: Edits,
+        /// What is changed in answers of the application.
+        response_headers: Edits,
+        /// Whether browsers are told to be careful, where the application does not tell them.
+        security_headers: bool,
         /// Which of several upstreams a request goes to.
         balance: Balance,
         ejection: Ejection,
@@ -367,6 +374,15 @@ tables! {
         strip: NonEmpty<HeaderName>,
         #[expect(dead_code, reason = "it is for whoever reads the file of presets")]
         notes: String,
+    }
+
+    /// Changes to headers.
+    struct Edits {
+        /// In the place of whatever is there.
+        set: Named<EditedName, EditedValue>,
+        /// Beside whatever is there.
+        add: Named<EditedName, EditedValue>,
+        remove: NonEmpty<EditedName>,
     }
 
     /// When one of several upstreams is left out for a while.

@@ -8,6 +8,7 @@ mod advice;
 mod authorization;
 mod behind;
 mod cross;
+mod edits;
 mod file;
 mod header;
 mod identity;

@@ -6,6 +6,7 @@ pub mod body;
 mod condition;
 mod destination;
 mod dial;
+pub mod edits;
 mod exchange;
 mod forwarded;
 pub mod headers;
@@ -198,6 +199,8 @@ impl Upstreams {
         };
         self.keep_own_cookies(response.headers_mut());
         upstream.name_as_outside(arrival.origin, response.headers_mut());
+        let edits = &upstream.settings.edits;
+        edits.apply_to_answer(arrival.origin, response.headers_mut());
         Ok(response)
     }
 
@@ -337,6 +340,7 @@ impl Upstream {
             None => target.to_uri(),
         };
         let mut headers = parts.headers;
+        self.settings.edits.request.apply(&mut headers);
         let site = self.site(arrival.origin);
         let host = match (self.settings.preserve_host, self.instances.first()) {
             (false, Some(instance)) => &instance.host,

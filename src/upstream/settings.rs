@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, StatusCode, uri::PathAndQuery};
 
 use rustls::pki_types::ServerName;
 
-use super::{Destination, Prefix, headers::IdentityHeader, vouch::Vouching};
+use super::{Destination, Prefix, edits::RouteEdits, headers::IdentityHeader, vouch::Vouching};
 use crate::trust::{ClientCertificate, TrustRoots};
 
 /// Where a route's requests go, and how.
@@ -23,6 +23,7 @@ pub struct Settings {
     pub preserve_host: bool,
     /// What the application does not see of the path.
     pub prefix: Option<Prefix>,
+    pub edits: RouteEdits,
     pub identity_headers: Vec<IdentityHeader>,
     /// What the application trusts beside them, and nobody may send.
     pub strip: Vec<HeaderName>,

@@ -12,6 +12,7 @@ mod chromium_accounts;
 mod decisions;
 mod demo;
 mod doctor;
+mod editing;
 mod endings;
 mod faults;
 mod floor_plan;

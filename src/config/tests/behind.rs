@@ -93,6 +93,55 @@ fn a_prefix_that_is_taken_off_is_one() {
 }
 
 #[test]
+fn i4_the_operator_edits_no_header_by_which_somebody_is_told_or_a_message_framed() {
+    let edit = |keys: &str| format!("request_headers = {{ {keys} }}");
+    for name in [
+        "Host",
+        "Cookie",
+        "X_Forwarded_For",
+        "Authorization",
+        "Connection",
+        "X-Auth-Request-User",
+    ] {
+        in_route(
+            &edit(&format!("remove = [§\"{name}\"]")),
+            "is not to be edited",
+            "`identity`",
+        );
+        in_route(
+            &edit(&format!("set = {{ §{name} = \"x\" }}")),
+            "is not to be edited",
+            "`identity`",
+        );
+    }
+    in_route(
+        "response_headers = { add = { §Set-Cookie = \"a=b\" } }",
+        "is not to be edited",
+        "leave it out",
+    );
+    in_route(
+        &edit("set = { X-A = §\"a\\nb\" }"),
+        "cannot be the value",
+        "plain ASCII",
+    );
+    in_route(
+        &edit("set = { X-A = \"1\" }, remove = [§\"x-a\"]"),
+        "edited twice",
+        "keep one",
+    );
+    let staff = "identity.headers = { X-Staff = \"{sub}\" }\n";
+    let other =
+        "[route.b]\nurl = \"https://b\"\nupstream = \"http://b\"\nrequest_headers.set = { X_Staff = \"ann\" }\n";
+    let problems = read(&format!("{PROVIDER}{ROUTE}{staff}{other}"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        problems.contains("by which an application is told who somebody is"),
+        "{problems}"
+    );
+}
+
+#[test]
 fn an_authorization_is_the_applications_own_only_where_nobody_else_reads_or_writes_it() {
     let own = "authorization = §\"application\"";
     let by_token = |auth: &str| format!("{PROVIDER}{BEARER}{ROUTE}{auth}{own}\n");

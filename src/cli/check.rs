@@ -15,7 +15,7 @@ use crate::{
     gateway::settings::redirect_endpoint,
     identity::{Proof, ProviderId},
     policy::{
-        Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath,
+        Access, Admission, ClaimRule, Host, Mode, OnForbidden, OnUnauthenticated, Origin, Path as UrlPath, Preflight,
         Requirements, Route, RouteUrl, Wanted,
     },
     time::{Clock, SystemClock},
@@ -127,6 +127,8 @@ fn admitted(admission: &Admission) -> impl Iterator<Item = String> {
     let cross_site = admission
         .cross_site
         .then(|| "pages of other sites may act with a person's session".to_owned());
+    let preflight = (admission.preflight == Preflight::Pass)
+        .then(|| "CORS preflights pass without a login, and without cookies".to_owned());
     let both = admission.session && admission.bearer;
     let order = both.then(|| match admission.first {
         Proof::Session => "a session counts before a token, which has to be the same person's".to_owned(),
@@ -137,6 +139,7 @@ fn admitted(admission: &Admission) -> impl Iterator<Item = String> {
         .chain(refused)
         .chain([newcomers(admission)])
         .chain(cross_site)
+        .chain(preflight)
 }
 
 /// What becomes of those who bring no credential.

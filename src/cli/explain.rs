@@ -69,6 +69,7 @@ enum Waiting {
     Browser,
     Script,
     Websocket,
+    Preflight,
 }
 
 pub(super) fn explain(options: &Options) -> Result<(), No> {
@@ -104,6 +105,7 @@ fn rehearsal(options: &Options, settings: &Settings) -> Result<Rehearsal, No> {
             Waiting::Browser => Client::Navigation,
             Waiting::Script => Client::Programmatic,
             Waiting::Websocket => Client::WebSocket,
+            Waiting::Preflight => Client::Preflight,
         },
         address: options.address,
     })

@@ -106,7 +106,11 @@ pub(super) fn rehearse<'a>(settings: &'a Settings, rehearsal: &Rehearsal, now: T
         outcome.headers = told(settings, route, identity);
         outcome.identity = Some(identity.clone());
     }
-    outcome.verdict = Verdict::Decided(decide(route, &facts, authentication, now));
+    let decision = decide(route, &facts, authentication, now);
+    if matches!(&decision, Decision::Allow(permit) if permit.is_bare()) {
+        outcome.headers.clear();
+    }
+    outcome.verdict = Verdict::Decided(decision);
     outcome
 }
 

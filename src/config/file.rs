@@ -30,7 +30,7 @@ use super::{
 use crate::{
     identity::{ClaimPath, Subject},
     oauth::jwt::Algorithm,
-    policy::{Client, Mode, OnForbidden, OnUnauthenticated},
+    policy::{Client, Mode, OnForbidden, OnUnauthenticated, Preflight},
     provider::{BearerKind, UseUserinfo},
     secret::Secret,
     session::SameSite,
@@ -294,6 +294,8 @@ tables! {
         /// Whose the `Authorization` header is.
         authorization: AuthorizationOwner,
         on_unauthenticated: OnUnauthenticated,
+        /// What becomes of a CORS preflight.
+        preflight: Preflight,
         on_forbidden: OnForbidden,
         /// Whether what is decided counts.
         mode: Mode,
@@ -496,7 +498,9 @@ words! {
         "browser" => Client::Navigation,
         "script" => Client::Programmatic,
         "websocket" => Client::WebSocket,
+        "preflight" => Client::Preflight,
     }
+    Preflight { "protect" => Preflight::Protect, "pass" => Preflight::Pass, }
     Expectation {
         "allow" => Expectation::Allow,
         "login" => Expectation::Login,

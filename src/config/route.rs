@@ -150,6 +150,7 @@ fn access(here: &Table, table: file::Route, offers: &[Offer], load: &mut Load<'_
             .collect::<Arc<[ProviderId]>>(),
         on_unauthenticated: table.on_unauthenticated.or(OnUnauthenticated::default()),
         cross_site: cross_site.is_some(),
+        preflight: table.preflight.or_default(),
         allow,
         deny: requirement::deny(table.deny, load),
     }))
@@ -224,6 +225,7 @@ fn only_public(public: Public, table: &file::Route, load: &mut Load<'_>) {
         ("providers", table.providers.at()),
         ("identity", table.identity.at()),
         ("on_unauthenticated", table.on_unauthenticated.at()),
+        ("preflight", table.preflight.at()),
         ("on_forbidden", table.on_forbidden.at()),
         ("mode", table.mode.at()),
         ("insecure_cross_site_requests", table.insecure_cross_site_requests.at()),

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{Error, Gateway, Visit, evidence::has_good_token, renew::Renewal};
 use crate::{
     identity::TokenError,
-    policy::{Access, Admission, Authentication, Origin, Route},
+    policy::{Access, Admission, Authentication, Client, Origin, Preflight, Route},
     provider::{BearerError, PresentedToken, Verdict},
     secret::Secret,
     session::{CookieJar, Held, Place, Presented, Session},
@@ -48,6 +48,9 @@ impl Gateway {
         let Access::Protected(admission) = &route.access else {
             return Ok(Authentication::Anonymous);
         };
+        if (visit.reader.client, admission.preflight) == (Client::Preflight, Preflight::Pass) {
+            return Ok(Authentication::Anonymous);
+        }
         let authentication = match authorization {
             Authorization::Absent if admission.session => {
                 let by_session = self.by_session(admission, credential, origin, visit, now).await?;

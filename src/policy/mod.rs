@@ -13,8 +13,8 @@ pub use decision::{Authentication, Challenge, Decision, Denial, LoginDemand, Per
 pub use explain::{Candidate, Check, Finding, Standing};
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
 pub use route::{
-    Access, Admission, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Route, RouteId, RouteUrl,
-    Routes, Scheme, Tie,
+    Access, Admission, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Preflight, Route, RouteId,
+    RouteUrl, Routes, Scheme, Tie,
 };
 
 use crate::{
@@ -46,6 +46,8 @@ pub enum Client {
     Programmatic,
     /// A WebSocket handshake: a GET that opens a channel to act through.
     WebSocket,
+    /// A browser that asks whether a page of another site may send the request that follows (Fetch, "CORS-preflight").
+    Preflight,
 }
 
 /// Whose page made the request, where a browser says so.
@@ -90,6 +92,9 @@ fn judge(route: &Route, request: &RequestFacts<'_>, authentication: Authenticati
     let Access::Protected(admission) = &route.access else {
         return Decision::Allow(Permit::for_anybody(route.id));
     };
+    if admission.lets_ask(request) {
+        return Decision::Allow(Permit::for_preflight(route.id));
+    }
     let identity = match authentication {
         Authentication::Anonymous => return ask_who(admission, request),
         Authentication::Rejected(error) => return Decision::Challenge(Challenge::from(error)),

@@ -312,26 +312,34 @@ impl Upstream {
         arrival: &Arrival<'_>,
     ) -> Result<Outgoing, UpstreamError> {
         let Scrubbed {
-            parts,
+            mut parts,
             body,
             target,
             forwarded_for,
             upgrade,
             authorization,
         } = request;
+        let authorization = authorization
+            .filter(|_| self.settings.authorization == AuthorizationOwner::Application && !permit.is_bare());
+        if permit.is_bare() {
+            parts.headers.remove(header::COOKIE);
+        }
         let idle = match headers::is_grpc(&parts) {
             // Whoever calls may have nothing to say for long while it listens.
             true => self.settings.timeouts.idle,
             false => self.settings.bodies.idle,
         };
         let patience = Patience::new(idle, None);
-        let (body, progress) =
-            RequestBody::of(body, self.settings.bodies.bytes, patience).map_err(|error| match error {
+        let limit = self.settings.bodies.bytes;
+        let (body, progress) = match permit.is_bare() {
+            true => (RequestBody::Empty, None),
+            false => RequestBody::of(body, limit, patience).map_err(|error| match error {
                 BodyError::TooLarge => UpstreamError::BodyTooLarge,
                 BodyError::Broken(_) | BodyError::Idle | BodyError::Cut | BodyError::Abandoned(_) => {
                     UpstreamError::ClientGone
                 }
-            })?;
+            })?,
+        };
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.version_mut() = Version::HTTP_11;
@@ -356,7 +364,7 @@ impl Upstream {
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
         }
-        if let (AuthorizationOwner::Application, Some(authorization)) = (self.settings.authorization, authorization) {
+        if let Some(authorization) = authorization {
             headers.insert(header::AUTHORIZATION, authorization);
         }
         vouched.write(&mut headers);

@@ -30,6 +30,7 @@ mod other_account;
 mod overage;
 mod own_authorization;
 mod prefix;
+mod preflight;
 mod redis;
 mod redis_outage;
 mod reload;

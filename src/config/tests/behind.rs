@@ -4,7 +4,7 @@ use super::{
     bad::{expect, in_route},
     *,
 };
-use crate::upstream::Balance;
+use crate::{policy::Preflight, upstream::Balance};
 
 const BEARER: &str = "[provider.corp.bearer]\naudiences = [\"a\"]\n";
 
@@ -138,6 +138,18 @@ fn i4_the_operator_edits_no_header_by_which_somebody_is_told_or_a_message_framed
     assert!(
         problems.contains("by which an application is told who somebody is"),
         "{problems}"
+    );
+}
+
+#[test]
+fn a_preflight_is_let_in_by_a_word_and_only_where_something_is_protected() {
+    let preflight = |lines: &str| admission(&read(&format!("{PROVIDER}{ROUTE}{lines}")).unwrap()).preflight;
+    assert_eq!(preflight(""), Preflight::Protect);
+    assert_eq!(preflight("preflight = \"pass\""), Preflight::Pass);
+    in_route(
+        "auth = [\"public\"]\npreflight = §\"pass\"",
+        "means nothing on a public route",
+        "leave out",
     );
 }
 

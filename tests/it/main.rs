@@ -6,6 +6,7 @@ mod administration;
 mod applications;
 mod balance;
 mod bearer;
+mod bodies;
 mod chooser;
 mod chromium;
 mod chromium_accounts;

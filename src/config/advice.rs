@@ -13,7 +13,7 @@ use crate::{
     provider,
     session::Settings as SessionSettings,
     upstream::{
-        Destination,
+        Destination, Place,
         headers::{Piece, Source},
         vouch::Vouching,
     },
@@ -79,7 +79,10 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
 
 /// An application that checks assertions takes nobody else for the gateway, but a secret is read by whoever is in between.
 fn clear_text(placed: &Placed, destination: &Destination, vouching: &Vouching, findings: &mut Findings) {
-    let (name, host) = (&placed.route.name, destination);
+    let name = &placed.route.name;
+    let Place::Tcp { host, .. } = &destination.place else {
+        return;
+    };
     let secret = match (&vouching.access_token, &vouching.basic) {
         (Some(_), _) => Some("an access token"),
         (None, Some(_)) => Some("a password"),

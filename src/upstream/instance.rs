@@ -1,6 +1,6 @@
 //! One server of an application, and one attempt to get an answer from it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, atomic::AtomicUsize};
 
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
@@ -8,13 +8,15 @@ use hyper::body::Incoming;
 use super::{
     Destination, DestinationScheme, Settings, Upstream, UpstreamError,
     body::{Hold, Progress, RequestBody},
-    condition::Condition,
+    condition::{Condition, Load},
     dial::Dialer,
     headers::Taken,
+    health::Checks,
     lifeline::Lifeline,
     pool::Pool,
     trunk::Trunk,
 };
+use crate::telemetry::Metrics;
 
 /// Where requests of one route go, or one of several such places.
 #[derive(Debug)]
@@ -78,6 +80,82 @@ impl Failed {
 pub(super) type Answered = (Response<Incoming>, Hold);
 
 impl Upstream {
+    /// What is known of a server, and connections to it, are kept from others that lead there.
+    pub(super) fn new(
+        settings: Settings,
+        others: &[Self],
+        earlier: &[Self],
+        metrics: &Metrics,
+    ) -> Result<Self, rustls::Error> {
+        let counts = settings.destinations.len() > 1 || settings.health.is_some();
+        let mut instances = Vec::with_capacity(settings.destinations.len());
+        for destination in &settings.destinations {
+            let known = others.iter().chain(earlier);
+            let line = match known.filter_map(|known| known.line_to(destination, &settings)).next() {
+                Some(line) => line.clone(),
+                None => Line::to(destination, &settings)?,
+            };
+            let name: Arc<str> = destination.to_string().into();
+            let condition = counts.then(|| {
+                let before = earlier.iter().find(|before| before.settings.name == settings.name);
+                let before = before.and_then(|before| before.condition_of(destination));
+                let condition =
+                    before.unwrap_or_else(|| Condition::new(metrics.upstream(&settings.name, &name)).into());
+                if settings.health.is_none() {
+                    // Nobody would find it well again.
+                    condition.is_found(true, &name);
+                }
+                condition
+            });
+            instances.push(Instance {
+                destination: destination.clone(),
+                host: destination.authority(),
+                name,
+                line,
+                condition,
+            });
+        }
+        Ok(Self {
+            retries: (instances.len() > 1).then(|| metrics.upstream_retries(&settings.name)),
+            checks: Checks::begin(&settings, &instances),
+            settings,
+            instances,
+            turn: AtomicUsize::default(),
+            site: OnceLock::new(),
+        })
+    }
+
+    /// Connections that are good for these settings too.
+    fn line_to(&self, destination: &Destination, settings: &Settings) -> Option<&Line> {
+        let fits = self.settings.tls == settings.tls;
+        let mut instances = self.instances.iter().filter(|_| fits);
+        let there = instances.find(|instance| instance.destination == *destination);
+        there.map(|instance| &instance.line)
+    }
+
+    fn condition_of(&self, destination: &Destination) -> Option<Arc<Condition>> {
+        let mut instances = self.instances.iter();
+        let there = instances.find(|instance| instance.destination == *destination);
+        there.and_then(|instance| instance.condition.clone())
+    }
+
+    /// The head of the answer, of the only server or of one of several.
+    pub(super) async fn answer(
+        &self,
+        taken: &Arc<Taken>,
+        request: Request<RequestBody>,
+        progress: Option<&Progress>,
+        lifeline: &mut Lifeline,
+    ) -> Result<(Answered, Option<Load>), UpstreamError> {
+        match &*self.instances {
+            [only] => {
+                let answered = self.attempt(only, taken, request, progress, lifeline).await;
+                Ok((answered?, None))
+            }
+            _ => self.balanced(taken, request, progress, lifeline).await,
+        }
+    }
+
     /// Sends a request to one server, and waits for the head of its answer.
     pub(super) async fn attempt(
         &self,

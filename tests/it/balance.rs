@@ -196,6 +196,10 @@ async fn f_07_what_may_have_been_seen_to_is_asked_again_only_where_it_does_no_ha
     }
     assert_eq!(other.requests(), 3 + 4);
     assert_eq!(number(&house, "retries_total", None).await, Some(2));
+    // A POST that says nothing is one all the same.
+    let ask = || client().post(house.url("/app")).send();
+    let statuses = [ask().await.unwrap().status(), ask().await.unwrap().status()];
+    assert!(statuses.iter().any(|status| *status == 502), "{statuses:?}");
     // A GET with a body might be anything.
     let ask = || client().get(house.url("/app")).body("x").send();
     let statuses = [ask().await.unwrap().status(), ask().await.unwrap().status()];

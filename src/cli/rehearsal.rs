@@ -239,6 +239,12 @@ fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderN
         .flat_map(|upstream| vouched(&upstream.vouching, identity));
     let own = upstream.filter(|upstream| upstream.authorization == AuthorizationOwner::Application);
     let own = own.map(|_| (header::AUTHORIZATION, Told::Secret("<as it comes>")));
+    let edits = upstream.into_iter().map(|upstream| &upstream.edits.request);
+    let edited = edits.flat_map(|edits| edits.set.iter().chain(&edits.add));
+    let edited = edited.map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.clone(), Told::Value(value))
+    });
     let headers = upstream.into_iter().flat_map(|upstream| &upstream.identity_headers);
     headers
         .map(|header| {
@@ -256,6 +262,7 @@ fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderN
         })
         .chain(vouching)
         .chain(own)
+        .chain(edited)
         .collect()
 }
 

@@ -72,6 +72,8 @@ impl Generations {
         // next one as soon as it turns out to last.
         let cut = next.streams.follow(next.rules.clone());
         self.current.store(next.clone());
+        // Requests under way hold the earlier one for a while.
+        earlier.upstreams.end_checks();
         for gone in earlier.routes.iter().filter(|route| !next.routes.has(&route.name)) {
             next.metrics.forget(&gone.name);
         }

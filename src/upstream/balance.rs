@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     Balance, Upstream, UpstreamError,
     body::{Progress, RequestBody},
-    condition::Load,
+    condition::{Condition, Load},
     headers::Taken,
     instance::{Answered, Failed, Instance},
     lifeline::Lifeline,
@@ -78,9 +78,18 @@ impl Upstream {
             .instances
             .iter()
             .filter(|instance| not.is_none_or(|not| !ptr::eq(*instance, not)));
-        let fit = others.clone().filter(|instance| instance.is_fit(now));
+        let fit = others.clone().filter(|instance| self.is_fit(instance, now));
         let chosen = pick(self.settings.balance, fit, turn);
         chosen.or_else(|| pick(self.settings.balance, others, turn))
+    }
+}
+
+impl Upstream {
+    /// What an earlier configuration found out by asking counts only where this one asks, too.
+    fn is_fit(&self, instance: &Instance, now: Instant) -> bool {
+        let asks = self.settings.health.is_some();
+        let fit = |condition: &Condition| !condition.is_ejected(now) && !(asks && condition.is_ill());
+        instance.condition.as_ref().is_none_or(|condition| fit(condition))
     }
 }
 
@@ -103,10 +112,6 @@ fn pick<'a>(
 }
 
 impl Instance {
-    fn is_fit(&self, now: Instant) -> bool {
-        self.condition.as_ref().is_none_or(|condition| condition.is_fit(now))
-    }
-
     fn load(&self) -> usize {
         self.condition.as_ref().map_or(0, |condition| condition.load())
     }

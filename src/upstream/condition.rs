@@ -47,9 +47,14 @@ impl Condition {
         }
     }
 
-    /// Whether it should be sent anything, as long as there are others.
-    pub(super) fn is_fit(&self, now: Instant) -> bool {
-        self.ejected_until.load(Ordering::Relaxed) <= millis(now) && !self.is_ill.load(Ordering::Relaxed)
+    /// Whether it is left out for now because it did not answer.
+    pub(super) fn is_ejected(&self, now: Instant) -> bool {
+        self.ejected_until.load(Ordering::Relaxed) > millis(now)
+    }
+
+    /// Whether it failed its health checks, where somebody makes them.
+    pub(super) fn is_ill(&self) -> bool {
+        self.is_ill.load(Ordering::Relaxed)
     }
 
     pub(super) fn load(&self) -> usize {
@@ -161,7 +166,7 @@ mod tests {
         let condition = Condition::new(metrics.upstream("wiki", "http://a"));
         let start = after(Instant::now(), 1);
         let fail = |at| condition.failed("a", EJECTION, after(start, at));
-        let fit = |at| condition.is_fit(after(start, at));
+        let fit = |at| !condition.is_ejected(after(start, at));
         fail(0);
         assert!(fit(0));
         fail(0);
@@ -195,7 +200,7 @@ mod tests {
         for _ in 0..70 {
             condition.failed("a", EJECTION, now);
             now = after(now, 320);
-            assert!(condition.is_fit(now));
+            assert!(!condition.is_ejected(now));
         }
     }
 
@@ -203,8 +208,8 @@ mod tests {
     fn who_fails_health_checks_is_left_out_until_they_pass() {
         let condition = Condition::new(Metrics::default().upstream("wiki", "http://a"));
         condition.is_found(false, "a");
-        assert!(!condition.is_fit(Instant::now()));
+        assert!(condition.is_ill());
         condition.is_found(true, "a");
-        assert!(condition.is_fit(Instant::now()));
+        assert!(!condition.is_ill());
     }
 }

@@ -21,13 +21,13 @@ use super::{
 };
 use crate::secret::random_bytes;
 
-/// The tasks that ask; they end with this.
+/// The tasks that ask; they end with this at the latest.
 #[derive(Debug, Default)]
 pub(super) struct Checks(Vec<AbortHandle>);
 
 impl Drop for Checks {
     fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
+        self.end();
     }
 }
 
@@ -35,6 +35,10 @@ impl Drop for Checks {
 const SOON: Duration = Duration::from_secs(1);
 
 impl Checks {
+    pub(super) fn end(&self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+
     /// Nothing where nobody asks for it.
     pub(super) fn begin(settings: &Settings, instances: &[Instance]) -> Self {
         // Without a runtime there are no requests either.

@@ -105,7 +105,6 @@ struct Upstream {
     turn: AtomicUsize,
     /// Counts what is sent to a second one.
     retries: Option<Counter>,
-    #[expect(dead_code, reason = "they go on as long as it is held")]
     checks: Checks,
     /// The first site that asked for it; most upstreams have no other.
     site: OnceLock<Site>,
@@ -137,6 +136,11 @@ impl Upstreams {
             own_cookies: scrubber.own_cookies(),
             taken: scrubber.taken(),
         })
+    }
+
+    /// Asks no server any more whether it is well, for another configuration does.
+    pub fn end_checks(&self) {
+        self.upstreams.iter().for_each(|upstream| upstream.checks.end());
     }
 
     /// The keys that assertions are checked with (RFC 7517 §5).

@@ -216,7 +216,13 @@ mod tests {
         let pool = Arc::new(Pool::new(dialer));
         let ((_old, before), (new, after)) = (listening().await, listening().await);
         *addresses.lock().unwrap() = vec![before];
-        pool.lease(PATIENCE).await.unwrap().give_back();
+        let mut kept = pool.lease(PATIENCE).await.unwrap();
+        kept.sender.ready().await.unwrap();
+        kept.give_back();
+        assert!(pool.lease(PATIENCE).await.unwrap().used);
+        let mut kept = pool.open(PATIENCE).await.unwrap();
+        kept.sender.ready().await.unwrap();
+        kept.give_back();
         *addresses.lock().unwrap() = vec![after];
         let moved = async {
             loop {

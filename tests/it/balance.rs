@@ -11,8 +11,9 @@ use tokio::{
 
 use crate::support::{
     browser::client,
+    h2c::Application,
     house::House,
-    upstream::EchoUpstream,
+    upstream::{EchoUpstream, told},
     wire::{PATIENCE, answering, head},
 };
 
@@ -273,5 +274,36 @@ async fn health_checks_end_with_their_configuration() {
     for _ in 0..6 {
         let head = next().await;
         assert!(head.starts_with("GET /new "), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_attempt_is_addressed_to_whom_it_goes_to() {
+    let (dead, alive) = (nowhere().await, EchoUpstream::start().await);
+    let house = house_before(&[dead, alive.address], "preserve_host = false").await;
+    for _ in 0..2 {
+        assert_eq!(post(&house).await, 200);
+        let seen = alive.last();
+        assert_eq!(told(&seen, "host"), [alive.address.to_string()]);
+        assert_eq!(seen["body"], "once");
+    }
+}
+
+#[tokio::test]
+async fn f_07_a_call_over_http_2_goes_past_a_dead_one_too() {
+    let (dead, alive) = (nowhere().await, Application::start().await);
+    for keys in ["", "preserve_host = false"] {
+        let mut house = House::open().await;
+        let route = route(&house, &[dead, alive.address], keys).replace("\"http://127.0.0.1:", "\"h2c://127.0.0.1:");
+        house.file.push_str(&route.replace("url = \"h2c", "url = \"http"));
+        house.reload(&house.file).unwrap();
+        for _ in 0..2 {
+            assert_eq!(post(&house).await, 200);
+            let authority = match keys {
+                "" => house.address,
+                _ => alive.address,
+            };
+            assert_eq!(alive.last()["target"], format!("http://{authority}/app"));
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Which certificate authorities a peer is verified against.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
@@ -28,6 +28,46 @@ pub enum TrustError {
     Empty,
     #[error("a certificate in it cannot be used: {0}")]
     Certificate(#[from] rustls::Error),
+}
+
+/// What this gateway proves itself with to a peer that asks for a certificate.
+#[derive(PartialEq)]
+pub struct ClientCertificate {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl ClientCertificate {
+    /// Reads a chain and the key of its first certificate from PEM.
+    ///
+    /// # Errors
+    /// When one of them is not there, or they do not belong together.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TrustError> {
+        let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(key)?;
+        let certificate = Self { chain, key };
+        if certificate.chain.is_empty() {
+            return Err(TrustError::Empty);
+        }
+        let nobody = TrustRoots::Only(Vec::new());
+        nobody.client_config_of(Some(&certificate))?;
+        Ok(certificate)
+    }
+}
+
+impl Clone for ClientCertificate {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").finish_non_exhaustive()
+    }
 }
 
 impl TrustRoots {
@@ -57,12 +97,22 @@ impl TrustRoots {
     /// # Errors
     /// When the cryptography that was compiled in supports no protocol version.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        self.client_config_of(None).map(Arc::new)
+    }
+
+    /// The same, of a client that shows a certificate where it is asked for one (RFC 8446 §4.4.2).
+    ///
+    /// # Errors
+    /// When the key is not that of the certificate, and when the cryptography supports no protocol version.
+    pub fn client_config_of(&self, certificate: Option<&ClientCertificate>) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(self.store())
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+            .with_root_certificates(self.store());
+        match certificate {
+            None => Ok(config.with_no_client_auth()),
+            Some(ClientCertificate { chain, key }) => config.with_client_auth_cert(chain.clone(), key.clone_key()),
+        }
     }
 
     /// Verifies clients that present a certificate (RFC 8446 §4.4.2.4), and lets those who have none pass as nobody.

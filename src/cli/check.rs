@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 
-use super::{ConfigFile, No};
+use super::{ConfigFile, No, behind::behind};
 use crate::{
     certificate::Name,
     config::{self, Settings},
@@ -18,11 +18,11 @@ use crate::{
     identity::{Proof, ProviderId},
     policy::{
         Access, Admission, ClaimRule, ClientCertificate, Host, Mode, OnForbidden, OnUnauthenticated, Origin,
-        Path as UrlPath, Requirements, Route, RouteUrl, WELL_KNOWN, Wanted,
+        Path as UrlPath, Preflight, Requirements, Route, RouteUrl, WELL_KNOWN, Wanted,
     },
     server,
     time::{Clock, SystemClock},
-    upstream::{self, Asker, Destination, Onward, vouch::Vouching},
+    upstream::{self, Asker, AuthorizationOwner, Onward, vouch::Vouching},
 };
 
 #[derive(Debug, Args)]
@@ -105,14 +105,19 @@ fn paragraph(route: &Route, upstream: &upstream::Settings) -> Vec<String> {
     if route.on_forbidden == OnForbidden::NotFound {
         lines.push("  to whoever may not pass, the route does not exist".into());
     }
-    lines.push(match &upstream.onward {
-        Onward::To(to) => format!("  goes to {}", destination(to)),
-        Onward::AskedBy(Asker::ForwardAuth) => "  another proxy passes it on, and asks here before it does".into(),
-        Onward::AskedBy(Asker::ExtAuthz) => "  Envoy passes it on, and asks here before it does".into(),
-    });
+    match &upstream.onward {
+        Onward::To(_) => lines.extend(behind(upstream).into_iter().map(|line| format!("  {line}"))),
+        Onward::AskedBy(Asker::ForwardAuth) => {
+            lines.push("  another proxy passes it on, and asks here before it does".into());
+        }
+        Onward::AskedBy(Asker::ExtAuthz) => lines.push("  Envoy passes it on, and asks here before it does".into()),
+    }
     lines.push(format!("  {}", told(route, upstream)));
+    if upstream.authorization == AuthorizationOwner::Application {
+        lines.push("  and the Authorization header as it comes: it is not read here, and lets nobody in".into());
+    }
     lines.extend(vouched(&upstream.vouching).map(|line| format!("  {line}")));
-    if upstream.onward.destination().is_none() {
+    if upstream.onward.destinations().is_empty() {
         lines.push(
             "  that proxy has to take each of these headers, authorization and cookie out of what clients send".into(),
         );
@@ -158,6 +163,8 @@ fn admitted(admission: &Admission) -> impl Iterator<Item = String> {
     let cross_site = admission
         .cross_site
         .then(|| "pages of other sites may act with a person's session".to_owned());
+    let preflight = (admission.preflight == Preflight::Pass)
+        .then(|| "CORS preflights pass without a login, and without cookies".to_owned());
     let both = admission.session && admission.bearer;
     let order = both.then(|| match admission.first {
         Proof::Session => "a session counts before a token, which has to be the same person's".to_owned(),
@@ -168,6 +175,7 @@ fn admitted(admission: &Admission) -> impl Iterator<Item = String> {
         .chain(refused)
         .chain([newcomers(admission)])
         .chain(cross_site)
+        .chain(preflight)
 }
 
 /// What becomes of those who bring no credential.
@@ -232,7 +240,7 @@ fn claim(rule: &ClaimRule) -> String {
 }
 
 /// A duration in its largest unit that leaves nothing over.
-fn spoken(duration: Duration) -> String {
+pub(super) fn spoken(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
     let (count, unit) = units
@@ -252,17 +260,6 @@ fn spoken(duration: Duration) -> String {
 fn any_of(list: &[impl AsRef<str>]) -> String {
     let words: Vec<&str> = list.iter().map(AsRef::as_ref).collect();
     words.join(" or ")
-}
-
-fn destination(destination: &Destination) -> String {
-    let scheme = destination.scheme.as_str();
-    let host = &destination.host;
-    let port = destination.port;
-    if host.contains(':') {
-        format!("{scheme}://[{host}]:{port}")
-    } else {
-        format!("{scheme}://{host}:{port}")
-    }
 }
 
 fn told(route: &Route, upstream: &upstream::Settings) -> String {

@@ -75,6 +75,7 @@ enum Waiting {
     Browser,
     Script,
     Websocket,
+    Preflight,
 }
 
 pub(super) fn explain(options: &Options) -> Result<(), No> {
@@ -110,6 +111,7 @@ fn rehearsal(options: &Options, settings: &Settings) -> Result<Rehearsal, No> {
             Waiting::Browser => Client::Navigation,
             Waiting::Script => Client::Programmatic,
             Waiting::Websocket => Client::WebSocket,
+            Waiting::Preflight => Client::Preflight,
         },
         address: options.address,
         certificate: options.certificate.as_deref().map(certificate).transpose()?,

@@ -1,6 +1,7 @@
 //! Arguments to commands, one file each.
 
 mod admin;
+mod behind;
 mod check;
 mod decisions;
 #[cfg(feature = "demo")]

@@ -17,7 +17,7 @@ use crate::{
     },
     provider,
     time::Timestamp,
-    upstream::{self, target::Target, vouch::Vouching},
+    upstream::{self, AuthorizationOwner, target::Target, vouch::Vouching},
 };
 
 /// What became of it, and why.
@@ -108,7 +108,11 @@ pub(super) fn rehearse<'a>(settings: &'a Settings, rehearsal: &Rehearsal, now: T
         outcome.headers = told(settings, route, identity);
         outcome.identity = Some(identity.clone());
     }
-    outcome.verdict = Verdict::Decided(decide(route, &facts, authentication, now));
+    let decision = decide(route, &facts, authentication, now);
+    if matches!(&decision, Decision::Allow(permit) if permit.is_bare()) {
+        outcome.headers.clear();
+    }
+    outcome.verdict = Verdict::Decided(decision);
     outcome
 }
 
@@ -249,6 +253,14 @@ fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderN
     let vouching = upstream
         .into_iter()
         .flat_map(|upstream| vouched(&upstream.vouching, identity));
+    let own = upstream.filter(|upstream| upstream.authorization == AuthorizationOwner::Application);
+    let own = own.map(|_| (header::AUTHORIZATION, Told::Secret("<as it comes>")));
+    let edits = upstream.into_iter().map(|upstream| &upstream.edits.request);
+    let edited = edits.flat_map(|edits| edits.set.iter().chain(&edits.add));
+    let edited = edited.map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.clone(), Told::Value(value))
+    });
     let headers = upstream.into_iter().flat_map(|upstream| &upstream.identity_headers);
     headers
         .map(|header| {
@@ -265,6 +277,8 @@ fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderN
             (header.name.clone(), told)
         })
         .chain(vouching)
+        .chain(own)
+        .chain(edited)
         .collect()
 }
 

@@ -1,9 +1,14 @@
 //! Addresses: the URLs of routes, upstreams and providers. What could be read in two ways is refused, not repaired.
 
+use std::path::Path as FilePath;
+
+use http::uri::PathAndQuery;
+use rustls::pki_types::ServerName;
+
 use super::read::{FromText, Wrong, wrong};
 use crate::{
     policy::{Host, Path, RouteUrl, Scheme},
-    upstream::{Asker, Destination, DestinationScheme, Onward},
+    upstream::{Asker, Destination, DestinationScheme, Place},
 };
 
 /// The URL of a route, before it is known whether its path is exact.
@@ -57,6 +62,13 @@ impl FromText for RouteAddress {
     }
 }
 
+/// One word of `upstream`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Onward {
+    To(Destination),
+    AskedBy(Asker),
+}
+
 impl FromText for Onward {
     fn from_text(text: &str) -> Result<Self, Wrong> {
         match text {
@@ -69,11 +81,19 @@ impl FromText for Onward {
 
 impl FromText for Destination {
     fn from_text(text: &str) -> Result<Self, Wrong> {
-        let h2c = text
-            .split_once("://")
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("h2c"));
-        let (parts, scheme) = match h2c {
-            Some((_, rest)) => (Parts::after(Scheme::Http, rest)?, DestinationScheme::H2c),
+        if let Some(path) = text.strip_prefix("unix:") {
+            return socket(path);
+        }
+        let with_http_2 = |(scheme, rest): (&str, _)| {
+            let scheme = match &*scheme.to_ascii_lowercase() {
+                "h2" => (Scheme::Https, DestinationScheme::H2),
+                "h2c" => (Scheme::Http, DestinationScheme::H2c),
+                _ => return None,
+            };
+            Some((scheme, rest))
+        };
+        let (parts, scheme) = match text.split_once("://").and_then(with_http_2) {
+            Some(((like, scheme), rest)) => (Parts::after(like, rest)?, scheme),
             None if !text.contains("://") => {
                 let instead = format!("write the scheme too: \"http://{text}\"");
                 return Err(wrong(format!("is not an http or https URL: \"{text}\""), instead));
@@ -88,11 +108,49 @@ impl FromText for Destination {
             return Err(wrong("has a path", instead));
         }
         let host = host(parts.host)?;
-        Ok(Self {
-            scheme,
+        let place = Place::Tcp {
             host: host.trim_start_matches('[').trim_end_matches(']').into(),
             port: parts.port.unwrap_or(parts.scheme.default_port()),
-        })
+        };
+        Ok(Self { scheme, place })
+    }
+}
+
+/// The longest path of a socket that every system takes.
+const LONGEST_SOCKET: usize = 100;
+
+/// A socket in the file system, where HTTP/1.1 is spoken.
+fn socket(path: &str) -> Result<Destination, Wrong> {
+    let plain = path.starts_with('/') && !path.starts_with("//") && !path.ends_with('/');
+    if !plain || path.len() > LONGEST_SOCKET || path.chars().any(char::is_control) {
+        let what = format!("is not the path of a socket: \"{path}\"");
+        return Err(wrong(
+            what,
+            "write an absolute path, like \"unix:/run/app.sock\", of 100 bytes at most",
+        ));
+    }
+    Ok(Destination {
+        scheme: DestinationScheme::Http,
+        place: Place::Unix(FilePath::new(path).into()),
+    })
+}
+
+/// Whom a certificate has to name.
+#[derive(Clone, Debug)]
+pub(super) struct TlsName(pub(super) ServerName<'static>);
+
+impl FromText for TlsName {
+    const EXAMPLE: &'static str = "\"app.internal\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let name = ServerName::try_from(text.to_owned());
+        let bad = |_| {
+            wrong(
+                format!("is not a name: \"{text}\""),
+                "write one like \"app.internal\", or an address",
+            )
+        };
+        name.map(Self).map_err(bad)
     }
 }
 
@@ -209,6 +267,21 @@ impl FromText for ReservedPath {
             return Err(wrong("is not a path to keep things under", "write it like \"/oauth2\""));
         }
         canonical(text).map(|()| Self(text.into()))
+    }
+}
+
+/// What a health check asks for.
+#[derive(Clone, Debug)]
+pub(super) struct CheckPath(pub(super) PathAndQuery);
+
+impl FromText for CheckPath {
+    const EXAMPLE: &'static str = "\"/healthz\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let plain = text.starts_with('/') && text.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b'#');
+        let path = plain.then(|| PathAndQuery::try_from(text).ok()).flatten();
+        path.map(Self)
+            .ok_or_else(|| wrong(format!("is not a path: \"{text}\""), "write it like \"/healthz\""))
     }
 }
 
@@ -340,15 +413,23 @@ mod tests {
     fn an_upstream_is_an_origin() {
         let read = |text| Destination::from_text(text).ok();
         let local = read("http://[::1]:3000/").unwrap();
-        let expected = (DestinationScheme::Http, "::1", 3000);
-        assert_eq!((local.scheme, &*local.host, local.port), expected);
-        assert_eq!(read("https://app.example").unwrap().port, 443);
+        assert_eq!(
+            (local.scheme, local.to_string()),
+            (DestinationScheme::Http, "http://[::1]:3000".into())
+        );
+        let shown = |text| read(text).unwrap().to_string();
+        assert_eq!(shown("https://app.example"), "https://app.example:443");
+        assert_eq!(shown("H2://app.example"), "h2://app.example:443");
+        assert_eq!(shown("unix:/run/app.sock"), "unix:/run/app.sock");
         for bad in [
             "app:3000",
             "http://app/path",
             "http://app?x",
             "http://*.app",
-            "unix:/run/app.sock",
+            "unix:run/app.sock",
+            "unix:///run/app.sock",
+            "unix:/run/",
+            "unix:",
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }

@@ -13,7 +13,7 @@ use crate::{
     provider,
     session::Settings as SessionSettings,
     upstream::{
-        DestinationScheme,
+        Destination, Place,
         headers::{Piece, Source},
         vouch::Vouching,
     },
@@ -70,15 +70,10 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
             strangers_with_one_name(placed, admission, findings);
         }
     }
+    let is_clear = |destination: &&Destination| !destination.scheme.is_encrypted() && !destination.is_local();
     let vouching = &placed.upstream.vouching;
-    if let Some(destination) = placed.upstream.onward.destination() {
-        let is_clear = match destination.scheme {
-            DestinationScheme::Http | DestinationScheme::H2c => true,
-            DestinationScheme::Https => false,
-        };
-        if is_clear && !destination.is_local() {
-            clear_text(placed, &destination.host, vouching, findings);
-        }
+    if let Some(destination) = placed.upstream.onward.destinations().iter().find(is_clear) {
+        clear_text(placed, destination, vouching, findings);
     }
     if vouching.access_token.is_some() {
         let message = format!(
@@ -90,8 +85,11 @@ fn route(placed: &Placed, providers: &[provider::Settings], findings: &mut Findi
 }
 
 /// An application that checks assertions takes nobody else for the gateway, but a secret is read by whoever is in between.
-fn clear_text(placed: &Placed, host: &str, vouching: &Vouching, findings: &mut Findings) {
+fn clear_text(placed: &Placed, destination: &Destination, vouching: &Vouching, findings: &mut Findings) {
     let name = &placed.route.name;
+    let Place::Tcp { host, .. } = &destination.place else {
+        return;
+    };
     let secret = match (&vouching.access_token, &vouching.basic) {
         (Some(_), _) => Some("an access token"),
         (None, Some(_)) => Some("a password"),

@@ -6,8 +6,8 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
-    address::is_loopback, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server, tls,
-    value::CookieDomain,
+    address::is_loopback, edits, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server,
+    tls, value::CookieDomain,
 };
 use crate::{
     gateway,
@@ -62,6 +62,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
         foreign_hosts(domain, &routes, load);
     }
     idle_providers(&offers, &routes, load);
+    edits::identity_headers(&routes, load);
     let places: Vec<(Span, Vec<Span>)> = routes.iter().map(|placed| (placed.at, placed.urls.clone())).collect();
     let (routes, upstreams): (Vec<_>, Vec<_>) =
         routes.into_iter().map(|placed| (placed.route, placed.upstream)).unzip();
@@ -174,7 +175,7 @@ fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
 
 /// Whoever asks about requests for others must be known.
 fn unasked(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
-    let asked = |placed: &&Placed| placed.upstream.onward.destination().is_none();
+    let asked = |placed: &&Placed| placed.upstream.onward.destinations().is_empty();
     for at in routes.iter().filter(asked).flat_map(|placed| &placed.certificates) {
         let message = "the handshake is the other proxy's, so no certificate of a client would ever count";
         let instead = "leave it out, and let the proxy that ends TLS ask for certificates";

@@ -15,9 +15,10 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::{
-    address::{IssuerUrl, ProviderUrl, ReservedPath, RouteAddress},
+    address::{CheckPath, IssuerUrl, Onward, ProviderUrl, ReservedPath, RouteAddress, TlsName},
+    edits::{EditedName, EditedValue},
     identity,
-    measure::{AssertionLife, LoginAge, Size, Skew, Timeout},
+    measure::{AssertionLife, CheckInterval, LoginAge, Size, Skew, Timeout},
     read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, key_name, tables, words},
     rehearsal::{Asked, Claimed, Expectation},
     report::Findings,
@@ -30,14 +31,14 @@ use crate::{
     certificate::Name as CertificateName,
     identity::{ClaimPath, Subject},
     oauth::jwt::Algorithm,
-    policy::{Client, ClientCertificate, Mode, OnForbidden, OnUnauthenticated},
+    policy::{Client, ClientCertificate, Mode, OnForbidden, OnUnauthenticated, Preflight},
     provider::{BearerKind, UseUserinfo},
     secret::Secret,
     server::tls::MinVersion,
     session::SameSite,
     telemetry::LogFormat,
     upstream::{
-        Onward,
+        AuthorizationOwner, Balance,
         headers::{Encoding, GroupFilter, Lists, Template},
         vouch::TokenHeader,
     },
@@ -305,11 +306,27 @@ tables! {
         upstream: OneOrMany<Onward>,
         /// Whether the application sees the `Host` of the request.
         preserve_host: bool,
+        /// Whether the application does not see the path of the route.
+        strip_prefix: bool,
+        /// What is changed in requests, beside what the gateway says.
+        request_headers: Edits,
+        /// What is changed in answers of the application.
+        response_headers: Edits,
+        /// Whether browsers are told to be careful, where the application does not tell them.
+        security_headers: bool,
+        /// Which of several upstreams a request goes to.
+        balance: Balance,
+        ejection: Ejection,
+        health: Health,
         /// Absent: all.
         providers: NonEmpty<String>,
         /// Which credentials count.
         auth: NonEmpty<Auth>,
+        /// Whose the `Authorization` header is.
+        authorization: AuthorizationOwner,
         on_unauthenticated: OnUnauthenticated,
+        /// What becomes of a CORS preflight.
+        preflight: Preflight,
         on_forbidden: OnForbidden,
         /// Whether a client has to present a certificate.
         client_certificate: ClientCertificate,
@@ -400,6 +417,36 @@ tables! {
         notes: String,
     }
 
+    /// Changes to headers.
+    struct Edits {
+        /// In the place of whatever is there.
+        set: Named<EditedName, EditedValue>,
+        /// Beside whatever is there.
+        add: Named<EditedName, EditedValue>,
+        remove: NonEmpty<EditedName>,
+    }
+
+    /// When one of several upstreams is left out for a while.
+    struct Ejection {
+        /// So many requests in a row without an answer.
+        failures: Count<1, 1_000>,
+        /// For how long; each further time for twice as long, up to 32 times.
+        time: Timeout,
+    }
+
+    /// How upstreams are asked whether they are well.
+    struct Health requires [path] {
+        path: CheckPath,
+        interval: CheckInterval,
+        timeout: Timeout,
+        /// So many good answers in a row make one well.
+        healthy: Count<1, 100>,
+        /// So many bad ones make it ill.
+        unhealthy: Count<1, 100>,
+        /// What a good answer has; absent: any 2xx.
+        statuses: NonEmpty<Count<100, 599>>,
+    }
+
     /// Limits of each wait for the application.
     struct Timeouts {
         /// Until connected.
@@ -412,10 +459,16 @@ tables! {
         stream: Timeout,
     }
 
-    /// How the application proves itself.
+    /// How the application proves itself, and the gateway to it.
     struct UpstreamTls {
         /// Certificate authorities of the application, in PEM.
         ca_file: PathBuf,
+        /// What the gateway proves itself with, in PEM.
+        cert_file: PathBuf,
+        /// The private key of that certificate.
+        key_file: PathBuf,
+        /// Whom the application's certificate has to name.
+        server_name: TlsName,
     }
 
     /// A check that is weakened on purpose, and until when.
@@ -471,6 +524,11 @@ words! {
         "auto" => BearerKind::Auto,
     }
     Auth { "session" => Auth::Session, "bearer" => Auth::Bearer, "public" => Auth::Public, }
+    Balance { "round_robin" => Balance::RoundRobin, "least_requests" => Balance::LeastRequests, }
+    AuthorizationOwner {
+        "gateway" => AuthorizationOwner::Gateway,
+        "application" => AuthorizationOwner::Application,
+    }
     OnUnauthenticated {
         "auto" => OnUnauthenticated::Auto,
         "redirect" => OnUnauthenticated::Redirect,
@@ -480,7 +538,9 @@ words! {
         "browser" => Client::Navigation,
         "script" => Client::Programmatic,
         "websocket" => Client::WebSocket,
+        "preflight" => Client::Preflight,
     }
+    Preflight { "protect" => Preflight::Protect, "pass" => Preflight::Pass, }
     Expectation {
         "allow" => Expectation::Allow,
         "login" => Expectation::Login,

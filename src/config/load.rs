@@ -13,7 +13,11 @@ use super::{
     report::{Findings, Span},
     sources::Sources,
 };
-use crate::{secret::Secret, time::Timestamp, trust::TrustRoots};
+use crate::{
+    secret::Secret,
+    time::Timestamp,
+    trust::{ClientCertificate, TrustRoots},
+};
 
 /// What a file may refer to.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +111,32 @@ impl Load<'_> {
                 .problem(path.at, message, "name a file with certificates in PEM");
         };
         TrustRoots::from_pem(&pem).map_err(complain).ok()
+    }
+
+    /// What the gateway proves itself with: a certificate and its key, which come together.
+    pub(super) fn certificate(
+        &mut self,
+        chain: &Field<PathBuf>,
+        key: &Field<PathBuf>,
+    ) -> Option<Option<ClientCertificate>> {
+        let (chain, key) = match (chain, key) {
+            (Field::Absent, Field::Absent) => return Some(None),
+            (Field::Given(chain), Field::Given(key)) => (chain, key),
+            (Field::Given(only), Field::Absent) | (Field::Absent, Field::Given(only)) => {
+                let message = "`cert_file` and `key_file` come together";
+                self.findings.problem(only.at, message, "write both, or neither");
+                return None;
+            }
+            (Field::Wrong, _) | (_, Field::Wrong) => return None,
+        };
+        let (pem, secret) = (self.contents(chain), self.file(key));
+        let complain = |error| {
+            let message = format!("{} and its key cannot be used: {error}", chain.value.display());
+            let instead = "name a file with a certificate in PEM, and the file with its private key";
+            self.findings.problem(chain.at, message, instead);
+        };
+        let certificate = ClientCertificate::from_pem(&pem?.0, &secret?);
+        certificate.map_err(complain).ok().map(Some)
     }
 
     /// Until when a weakened check may stay weak; `None` when it may not, or no longer.

@@ -36,6 +36,21 @@ impl FromText for Timeout {
     }
 }
 
+/// How often somebody is asked whether they are well.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CheckInterval(pub(super) Duration);
+
+impl FromText for CheckInterval {
+    const EXAMPLE: &'static str = "\"10s\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let duration = Duration::from_text(text)?;
+        (duration >= Duration::from_millis(50))
+            .then_some(Self(duration))
+            .ok_or_else(|| wrong("asks too often", "write \"50ms\" or more; \"10s\" is usual"))
+    }
+}
+
 /// How long ago a login may be: a minute at least, for it takes its time to come back from one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoginAge(pub(super) Duration);

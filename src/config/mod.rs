@@ -5,7 +5,10 @@
 
 mod address;
 mod advice;
+mod authorization;
+mod behind;
 mod cross;
+mod edits;
 mod file;
 mod header;
 mod identity;
@@ -177,7 +180,7 @@ fn settings(file: file::File, text: &str, load: &mut Load<'_>) -> Option<Setting
     let provider_tables = entries(file.provider)?;
     let offers = provider::offers(&provider_tables);
     let providers = providers(provider_tables, load);
-    let routes = routes(file.route, &offers, server.bodies, load)?;
+    let routes = routes(file.route, &offers, &server, load)?;
     let tests = rehearsal::tests(file.test, &offers, text, load);
     let right: Vec<_> = routes.iter().flatten().collect();
     let asserting = right.iter().find(|placed| placed.upstream.vouching.assertion.is_some());
@@ -239,7 +242,7 @@ fn providers(tables: Entries<file::Provider>, load: &mut Load<'_>) -> Option<Vec
 fn routes(
     field: Field<shape::Named<Name, file::Route>>,
     offers: &[provider::Offer],
-    bodies: upstream::BodyLimits,
+    server: &server::Server,
     load: &mut Load<'_>,
 ) -> Option<Vec<Option<route::Placed>>> {
     let tables = entries(field)?;
@@ -251,7 +254,7 @@ fn routes(
     let mut right: usize = 0;
     let mut routes = Vec::with_capacity(tables.len());
     for table in tables {
-        let route = route::route(RouteId::new(right), table, offers, bodies, load);
+        let route = route::route(RouteId::new(right), table, offers, server, load);
         right = right.saturating_add(usize::from(route.is_some()));
         routes.push(route);
     }

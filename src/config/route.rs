@@ -4,13 +4,14 @@ use std::{mem::take, sync::Arc};
 
 use super::{
     address::RouteAddress,
+    authorization, behind,
     file::{self, Auth},
-    identity,
     load::{Load, Table},
     provider::Offer,
     read::{At, Field},
     report::Span,
     requirement,
+    server::Server,
     shape::NonEmpty,
     value::Name,
     vocabulary::nearest,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     identity::{Proof, ProviderId},
     policy::{Access, Admission, Mode, OnForbidden, OnUnauthenticated, Requirements, Route, RouteId, RouteUrl},
-    upstream::{self, BodyLimits, DestinationScheme, Onward, Timeouts, headers::Lists},
+    upstream,
 };
 
 /// A route, and where its pieces stand in the file.
@@ -38,7 +39,7 @@ pub(super) fn route(
     id: RouteId,
     (name, table): (At<Name>, At<file::Route>),
     offers: &[Offer],
-    bodies: BodyLimits,
+    server: &Server,
     load: &mut Load<'_>,
 ) -> Option<Placed> {
     let at = table.at;
@@ -46,7 +47,13 @@ pub(super) fn route(
     let here = Table::new(format!("route.{name}"), at);
     let mut table = table.value;
     let urls = urls(&here, &mut table, load);
-    let upstream = upstream(&here, &mut table, bodies, load);
+    let upstream = behind::upstream(
+        &here,
+        &mut table,
+        urls.as_ref().map_or(&[], |(urls, _)| urls),
+        server,
+        load,
+    );
     let methods = take(&mut table.methods)
         .into_value()
         .map(|list| list.values().collect());
@@ -54,7 +61,15 @@ pub(super) fn route(
     let client_certificate = table.client_certificate.value().copied().unwrap_or_default();
     let certificates = certificates(&table);
     let mode = mode(&here, &table.mode, load);
+    let authorization = take(&mut table.authorization);
     let access = access(&here, table, offers, load);
+    let upstream = upstream.map(|upstream| {
+        let authorization = authorization::owner(&authorization, access.as_ref(), &upstream.vouching, load);
+        upstream::Settings {
+            authorization,
+            ..upstream
+        }
+    });
     let (urls, places) = urls?;
     let route = Route {
         id,
@@ -163,6 +178,7 @@ fn access(here: &Table, table: file::Route, offers: &[Offer], load: &mut Load<'_
         on_unauthenticated: table.on_unauthenticated.or(OnUnauthenticated::default()),
         cross_site: cross_site.is_some(),
         resource_metadata,
+        preflight: table.preflight.or_default(),
         allow,
         deny: requirement::deny(table.deny, load),
     }))
@@ -237,6 +253,7 @@ fn only_public(public: Public, table: &file::Route, load: &mut Load<'_>) {
         ("providers", table.providers.at()),
         ("identity", table.identity.at()),
         ("on_unauthenticated", table.on_unauthenticated.at()),
+        ("preflight", table.preflight.at()),
         ("on_forbidden", table.on_forbidden.at()),
         ("mode", table.mode.at()),
         ("resource_metadata", table.resource_metadata.at()),
@@ -293,94 +310,4 @@ fn provider<'a>(name: &At<String>, offers: &'a [Offer], load: &mut Load<'_>) -> 
             .problem(name.at, format!("there is no provider `{}`", name.value), instead);
     }
     found
-}
-
-fn upstream(
-    here: &Table,
-    table: &mut file::Route,
-    bodies: BodyLimits,
-    load: &mut Load<'_>,
-) -> Option<upstream::Settings> {
-    let given = take(&mut table.upstream);
-    let onward = load.required(here, "upstream", given, "\"http://127.0.0.1:3000\"");
-    let onward = onward.and_then(|list| sole(list.0, load));
-    let tls = take(&mut table.upstream_tls);
-    let is_https = |onward: &Onward| match onward {
-        Onward::To(destination) => destination.scheme == DestinationScheme::Https,
-        Onward::AskedBy(_) => false,
-    };
-    if let Some(at) = tls.at()
-        && onward.as_ref().is_some_and(|onward| !is_https(onward))
-    {
-        load.findings.problem(
-            at,
-            "`upstream_tls` without an https upstream",
-            "write an https `upstream`, or leave it out",
-        );
-    }
-    let asked = matches!(onward, Some(Onward::AskedBy(_)));
-    if asked {
-        only_asked(here, table, load);
-    }
-    let trust = load.trust(&tls.or_default().ca_file);
-    let identity_at = table.identity.at().unwrap_or(here.at);
-    let told = identity::told(here, take(&mut table.identity), load);
-    if asked && told.headers.iter().any(|header| header.form.lists == Lists::Repeated) {
-        let message = format!(
-            "[{}] repeats a header, which another proxy does not pass on whole",
-            here.name
-        );
-        load.findings.problem(
-            identity_at,
-            message,
-            "write a `groups_delimiter` that stands between the members",
-        );
-    }
-    Some(upstream::Settings {
-        onward: onward?,
-        preserve_host: table.preserve_host.value().copied().unwrap_or(true),
-        identity_headers: told.headers,
-        strip: told.strip,
-        vouching: told.vouching,
-        timeouts: timeouts(take(&mut table.timeouts)),
-        bodies,
-        trust: trust?,
-    })
-}
-
-/// Refuses what means nothing where another proxy passes requests on.
-fn only_asked(here: &Table, table: &file::Route, load: &mut Load<'_>) {
-    let meaningless = [
-        ("preserve_host", table.preserve_host.at()),
-        ("timeouts", table.timeouts.at()),
-    ];
-    for (key, at) in meaningless {
-        let Some(at) = at else { continue };
-        let message = format!(
-            "`{key}` means nothing in [{}], whose requests another proxy passes on",
-            here.name
-        );
-        load.findings
-            .problem(at, message, format!("leave out `{key}`, and say it to that proxy"));
-    }
-}
-
-fn sole(mut list: Vec<At<Onward>>, load: &mut Load<'_>) -> Option<Onward> {
-    if let Some(second) = list.get(1) {
-        let message = "this version does not support several upstreams";
-        load.findings.problem(second.at, message, "name one");
-        return None;
-    }
-    list.pop().map(|onward| onward.value)
-}
-
-fn timeouts(table: Field<file::Timeouts>) -> Timeouts {
-    let table = table.or_default();
-    let default = Timeouts::default();
-    Timeouts {
-        connect: table.connect.value().map_or(default.connect, |timeout| timeout.0),
-        response: table.response.value().map_or(default.response, |timeout| timeout.0),
-        idle: table.idle.value().map_or(default.idle, |timeout| timeout.0),
-        stream: table.stream.value().map_or(default.stream, |timeout| Some(timeout.0)),
-    }
 }

@@ -30,6 +30,10 @@ impl<const MIN: u64, const MAX: u64> Count<MIN, MAX> {
     pub(super) fn to_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
+
+    pub(super) fn to_u32(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
 }
 
 impl<const MIN: u64, const MAX: u64> Read for Count<MIN, MAX> {

@@ -7,12 +7,16 @@ use tokio::time::timeout;
 use super::{Error, Gateway, Visit, evidence::has_good_token, renew::Renewal};
 use crate::{
     identity::TokenError,
-    policy::{Access, Admission, Authentication, Origin, Route},
+    policy::{Access, Admission, Authentication, Client, Origin, Preflight, Route},
     provider::{BearerError, PresentedToken, Verdict},
     secret::Secret,
     session::{CookieJar, Held, Place, Presented, Session},
     time::Timestamp,
-    upstream::headers::{Authorization, Credential},
+    upstream::{
+        AuthorizationOwner,
+        headers::{Authorization, Credential},
+        target::AmbiguousTarget,
+    },
 };
 
 /// How long a request waits for fresh tokens while the old ones still serve.
@@ -40,10 +44,14 @@ impl Gateway {
         visit: &mut Visit<'_>,
         now: Timestamp,
     ) -> Result<Authentication, Error> {
+        let authorization = self.authorization(route, credential)?;
         let Access::Protected(admission) = &route.access else {
             return Ok(Authentication::Anonymous);
         };
-        let authentication = match &credential.authorization {
+        if (visit.reader.client, admission.preflight) == (Client::Preflight, Preflight::Pass) {
+            return Ok(Authentication::Anonymous);
+        }
+        let authentication = match authorization {
             Authorization::Absent if admission.session => {
                 let by_session = self.by_session(admission, credential, origin, visit, now).await?;
                 return Ok(self.with_token_for(route, by_session, visit, now));
@@ -61,9 +69,20 @@ impl Gateway {
                 }
             }
             Authorization::Bearer(_) | Authorization::Other => Authentication::Rejected(TokenError::NotAccepted),
-            Authorization::Malformed => Authentication::Rejected(TokenError::Malformed),
+            Authorization::Malformed | Authorization::Several => Authentication::Rejected(TokenError::Malformed),
         };
         Ok(authentication)
+    }
+
+    /// The header as far as it is for us: where it is the application's own, nobody reads more of it than that it is one.
+    fn authorization<'a>(&self, route: &Route, credential: &'a Credential) -> Result<&'a Authorization, Error> {
+        match (self.upstreams.authorization_of(route.id), &credential.authorization) {
+            (AuthorizationOwner::Gateway, authorization) => Ok(authorization),
+            (AuthorizationOwner::Application, Authorization::Several) => {
+                Err(AmbiguousTarget("it has more than one Authorization").into())
+            }
+            (AuthorizationOwner::Application, _) => Ok(&Authorization::Absent),
+        }
     }
 
     /// Who presents a token that is known has no limit.

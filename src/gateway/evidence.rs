@@ -28,7 +28,10 @@ impl Gateway {
         let (holder, access_token) = match (&visit.session, &credential.authorization) {
             (Some(held), _) => (&*held.session.id, held.session.login.access_token.as_ref()),
             (None, Authorization::Bearer(token)) => (token.expose(), Some(token)),
-            (None, Authorization::Absent | Authorization::Other | Authorization::Malformed) => {
+            (
+                None,
+                Authorization::Absent | Authorization::Other | Authorization::Malformed | Authorization::Several,
+            ) => {
                 return Ok(Vouched::default());
             }
         };

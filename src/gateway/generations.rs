@@ -81,6 +81,8 @@ impl Generations {
         // next one as soon as it turns out to last.
         let cut = next.streams.follow(next.rules.clone());
         self.current.store(next.clone());
+        // Requests under way hold the earlier one for a while.
+        earlier.upstreams.end_checks();
         for gone in earlier.routes.iter().filter(|route| !next.routes.has(&route.name)) {
             next.metrics.forget(&gone.name);
         }
@@ -112,7 +114,14 @@ impl Gateway {
         let providers = earlier.map(|earlier| &*earlier.providers);
         let providers = Arc::new(Providers::new(parts.providers, &metrics, providers)?);
         let upstreams = earlier.map(|earlier| &earlier.upstreams);
-        let upstreams = Upstreams::new(parts.upstreams, parts.signing_keys, &scrubber, upstreams, clock.now())?;
+        let upstreams = Upstreams::new(
+            parts.upstreams,
+            parts.signing_keys,
+            &scrubber,
+            upstreams,
+            &metrics,
+            clock.now(),
+        )?;
         let routes = Arc::new(parts.routes);
         let rules = Rules::new(routes.clone(), providers.clone(), sessions.clone());
         let rules = Arc::new(match earlier {

@@ -55,6 +55,9 @@ fn client(method: &Method, headers: &HeaderMap) -> Client {
     if *method == Method::GET && says(headers, &header::UPGRADE, "websocket") {
         return Client::WebSocket;
     }
+    if is_preflight(method, headers) {
+        return Client::Preflight;
+    }
     let scripted = says(headers, &X_REQUESTED_WITH, "xmlhttprequest");
     let fetched = headers.contains_key(&SEC_FETCH_MODE) && !says(headers, &SEC_FETCH_MODE, "navigate");
     let part = headers.contains_key(&SEC_FETCH_DEST)
@@ -65,6 +68,17 @@ fn client(method: &Method, headers: &HeaderMap) -> Client {
         return Client::Programmatic;
     }
     Client::Navigation
+}
+
+/// Exactly what browsers send of their own accord, and no body.
+fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    let is_one = |name| headers.get_all(name).iter().count() == 1;
+    let length = headers.get(header::CONTENT_LENGTH);
+    *method == Method::OPTIONS
+        && is_one(header::ORIGIN)
+        && is_one(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+        && length.is_none_or(|length| length == "0")
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {
@@ -140,6 +154,31 @@ mod tests {
         assert_eq!(client(&[HTML, ("sec-fetch-mode", "cors")]), Client::Programmatic);
         assert_eq!(client(&[HTML, ("sec-fetch-dest", "image")]), Client::Programmatic);
         assert_eq!(client(&[HTML, ("upgrade", "WebSocket")]), Client::WebSocket);
+    }
+
+    #[test]
+    fn a_preflight_is_what_browsers_send_and_nothing_like_it() {
+        let asks = [("origin", "https://b"), ("access-control-request-method", "POST")];
+        assert_eq!(read("OPTIONS", &asks).client, Client::Preflight);
+        assert_eq!(
+            read("OPTIONS", &[asks[0], asks[1], ("content-length", "0")]).client,
+            Client::Preflight
+        );
+        for (method, headers) in [
+            ("GET", &asks as &[_]),
+            ("POST", &asks),
+            ("OPTIONS", &asks[..1]),
+            ("OPTIONS", &asks[1..]),
+            ("OPTIONS", &[asks[0], asks[0], asks[1]]),
+            ("OPTIONS", &[asks[0], asks[1], ("content-length", "1")]),
+            ("OPTIONS", &[asks[0], asks[1], ("transfer-encoding", "chunked")]),
+        ] {
+            assert_eq!(
+                read(method, headers).client,
+                Client::Programmatic,
+                "{method} {headers:?}"
+            );
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Gateway {
         let authentication = match &credential.authorization {
             Authorization::Absent => self.whose_session(credential, origin, visit, now).await?,
             Authorization::Bearer(_) | Authorization::Other => Authentication::Rejected(TokenError::NotAccepted),
-            Authorization::Malformed => Authentication::Rejected(TokenError::Malformed),
+            Authorization::Malformed | Authorization::Several => Authentication::Rejected(TokenError::Malformed),
         };
         visit.authenticated_as(&authentication);
         let identity = match authentication {

@@ -48,6 +48,8 @@ pub struct Permit {
     identity: Option<Arc<Identity>>,
     /// What would have been decided, where that does not count.
     refusal: Option<Box<Decision>>,
+    /// Whether nothing goes along that could say who asks.
+    is_bare: bool,
 }
 
 impl Permit {
@@ -56,6 +58,15 @@ impl Permit {
             route,
             identity: None,
             refusal: None,
+            is_bare: false,
+        }
+    }
+
+    /// For what browsers ask before a request of another site.
+    pub(super) fn for_preflight(route: RouteId) -> Self {
+        Self {
+            is_bare: true,
+            ..Self::for_anybody(route)
         }
     }
 
@@ -64,6 +75,7 @@ impl Permit {
             route,
             identity,
             refusal: Some(refusal.into()),
+            is_bare: false,
         }
     }
 
@@ -72,12 +84,18 @@ impl Permit {
             route,
             identity: Some(identity),
             refusal: None,
+            is_bare: false,
         }
     }
 
     /// What the route would have decided, were it not in the shadow.
     pub fn refusal(&self) -> Option<&Decision> {
         self.refusal.as_deref()
+    }
+
+    /// Whether no cookie and no credential of the client may go along, nor a body.
+    pub fn is_bare(&self) -> bool {
+        self.is_bare
     }
 
     pub fn route(&self) -> RouteId {

@@ -19,8 +19,8 @@ pub use names::Names;
 pub use requirement::{Case, ClaimRule, Requirement, Requirements, Wanted};
 pub use resource::{Resource, WELL_KNOWN};
 pub use route::{
-    Access, Admission, ClientCertificate, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Route,
-    RouteId, RouteUrl, Routes, Scheme, Tie,
+    Access, Admission, ClientCertificate, Host, Lookup, Mode, OnForbidden, OnUnauthenticated, Origin, Path, Preflight,
+    Route, RouteId, RouteUrl, Routes, Scheme, Tie,
 };
 
 use crate::{
@@ -55,6 +55,8 @@ pub enum Client {
     Programmatic,
     /// A WebSocket handshake: a GET that opens a channel to act through.
     WebSocket,
+    /// A browser that asks whether a page of another site may send the request that follows (Fetch, "CORS-preflight").
+    Preflight,
 }
 
 /// Whose page made the request, where a browser says so.
@@ -104,6 +106,9 @@ fn judge(route: &Route, request: &RequestFacts<'_>, authentication: Authenticati
     let Access::Protected(admission) = &route.access else {
         return Decision::Allow(Permit::for_anybody(route.id));
     };
+    if admission.lets_ask(request) {
+        return Decision::Allow(Permit::for_preflight(route.id));
+    }
     let identity = match authentication {
         Authentication::Anonymous => return ask_who(admission, request),
         Authentication::Rejected(error) => return Decision::Challenge(Challenge::from(error)),

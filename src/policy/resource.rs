@@ -126,6 +126,7 @@ mod tests {
                 on_unauthenticated: OnUnauthenticated::Auto,
                 cross_site: false,
                 resource_metadata,
+                preflight: crate::policy::Preflight::Protect,
                 allow: Requirements {
                     scopes: Scopes::parse(scopes),
                     ..Requirements::default()

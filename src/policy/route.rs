@@ -3,8 +3,9 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use http::Method;
+use ipnet::IpNet;
 
-use super::{Authentication, RequestFacts, requirement::Requirements};
+use super::{Authentication, Client, RequestFacts, requirement::Requirements};
 use crate::identity::{Identity, Proof, ProviderId, TokenError};
 
 /// A route's place in the table; other rooms keep what they know of a route under it.
@@ -89,6 +90,7 @@ pub struct Admission {
     pub cross_site: bool,
     /// Whether the route tells clients where to get a token for it (RFC 9728).
     pub resource_metadata: bool,
+    pub preflight: Preflight,
     pub allow: Requirements,
     pub deny: Vec<Requirements>,
 }
@@ -111,12 +113,32 @@ impl Admission {
         }
     }
 
+    /// Whether a request is a preflight that passes without anybody in particular; addresses that may not pass do not
+    /// with it either.
+    pub fn lets_ask(&self, request: &RequestFacts<'_>) -> bool {
+        let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&request.address));
+        self.preflight == Preflight::Pass
+            && request.client == Client::Preflight
+            && (self.allow.cidrs.is_empty() || within(&self.allow.cidrs))
+            && !self.deny.iter().any(|rule| within(&rule.cidrs))
+    }
+
     pub fn accepts(&self, proof: Proof) -> bool {
         match proof {
             Proof::Session => self.session,
             Proof::AccessToken => self.bearer,
         }
     }
+}
+
+/// What becomes of a CORS preflight, which browsers send without any credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preflight {
+    /// It needs a credential as every request does, and so fails.
+    #[default]
+    Protect,
+    /// It passes, without anything that could say who asks.
+    Pass,
 }
 
 /// What somebody without a credential is told.

@@ -36,6 +36,7 @@ fn admission() -> Admission {
         on_unauthenticated: OnUnauthenticated::Auto,
         cross_site: false,
         resource_metadata: false,
+        preflight: Preflight::Protect,
         allow: Requirements::default(),
         deny: Vec::new(),
     }
@@ -776,4 +777,35 @@ fn an_address_that_does_not_count_denies_and_allows_nothing() {
             assert!(matches!(decision, Decision::Deny(_)), "{claims}");
         }
     }
+}
+
+#[test]
+fn only_a_preflight_passes_as_one_and_not_from_where_nobody_passes() {
+    let decide_for = |admission: Admission, client| {
+        let request = request(&Method::OPTIONS, client, Initiator::ForeignSite);
+        let route = route(Access::Protected(Admission {
+            preflight: Preflight::Pass,
+            ..admission
+        }));
+        decide(&route, &request, Authentication::Anonymous, NOW)
+    };
+    let Decision::Allow(permit) = decide_for(admission(), Client::Preflight) else {
+        panic!("it does not pass")
+    };
+    assert!(permit.is_bare() && permit.identity().is_none());
+    assert_eq!(word(&decide_for(admission(), Client::Programmatic)), "missing");
+    let from = |network: &str| Requirements {
+        cidrs: vec![network.parse().unwrap()],
+        ..Requirements::default()
+    };
+    let allow = from("10.0.0.0/8");
+    assert_eq!(
+        word(&decide_for(Admission { allow, ..admission() }, Client::Preflight)),
+        "missing"
+    );
+    let deny = vec![from("127.0.0.0/8")];
+    assert_eq!(
+        word(&decide_for(Admission { deny, ..admission() }, Client::Preflight)),
+        "missing"
+    );
 }

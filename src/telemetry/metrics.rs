@@ -12,7 +12,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::routes::{Durations, RequestLabels, ShadowLabels, histogram};
+use super::{
+    routes::{Durations, RequestLabels, ShadowLabels, histogram},
+    upstreams::Upstreams,
+};
 
 /// What is counted for as long as the process lives.
 pub struct Metrics {
@@ -22,6 +25,7 @@ pub struct Metrics {
     pub(super) shadow: Family<ShadowLabels, Counter>,
     pub(super) durations: Durations,
     pub(super) upstream_durations: Durations,
+    pub(super) upstreams: Upstreams,
     pub(super) authentications: [(&'static str, Counter); 4],
     provider_calls: Family<CallLabels, Counter>,
     token_cache: Family<CacheLabels, Counter>,
@@ -103,6 +107,7 @@ impl Default for Metrics {
             shadow: Family::default(),
             durations: Durations::new_with_constructor(histogram),
             upstream_durations: Durations::new_with_constructor(histogram),
+            upstreams: Upstreams::default(),
             authentications: ["session", "bearer", "anonymous", "rejected"].map(|result| (result, Counter::default())),
             provider_calls: Family::default(),
             token_cache: Family::default(),
@@ -119,6 +124,7 @@ impl Default for Metrics {
         };
         metrics.register();
         metrics.register_configuration();
+        metrics.upstreams.register(&mut metrics.registry);
         metrics
     }
 }

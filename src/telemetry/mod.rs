@@ -7,12 +7,14 @@ mod metrics;
 mod routes;
 mod sink;
 mod stopwatch;
+mod upstreams;
 
 pub use access::{AccessRecord, access, wants_access};
 pub use log::{LogError, LogGuard, init};
 pub use metrics::{Metrics, OpenConnection, Reload, Unenforced};
 pub use routes::RouteCounts;
 pub use stopwatch::Stopwatch;
+pub use upstreams::UpstreamNumbers;
 
 /// The `[log]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]

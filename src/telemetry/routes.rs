@@ -38,7 +38,7 @@ struct RouteMetrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RouteLabels {
-    route: Arc<str>,
+    pub(super) route: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,6 +73,7 @@ impl Metrics {
         let labels = RouteLabels { route: route.clone() };
         self.durations.remove(&labels);
         self.upstream_durations.remove(&labels);
+        self.upstreams.retries.remove(&labels);
         for would in ["login", "challenge", "deny"] {
             self.shadow.remove(&ShadowLabels {
                 route: route.clone(),

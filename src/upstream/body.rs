@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::{clean, headers, headers::Taken, lifeline::Lifeline, pool::Lease, trunk::Turn};
+use super::{clean, condition::Load, headers, headers::Taken, lifeline::Lifeline, pool::Lease, trunk::Turn};
 
 /// The body of every response that leaves the gateway.
 #[derive(Debug)]
@@ -128,16 +128,25 @@ pub(super) enum Hold {
 pub struct Streamed {
     incoming: Incoming,
     hold: Option<Hold>,
+    /// Of one of several servers.
+    load: Option<Load>,
     patience: Patience,
     /// Absent when somebody else ends the exchange.
     lifeline: Option<Lifeline>,
 }
 
 impl Streamed {
-    pub(super) fn new(incoming: Incoming, hold: Hold, patience: Patience, lifeline: Lifeline) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        hold: Hold,
+        load: Option<Load>,
+        patience: Patience,
+        lifeline: Lifeline,
+    ) -> Self {
         let mut streamed = Self {
             incoming,
             hold: Some(hold),
+            load,
             patience,
             lifeline: Some(lifeline),
         };
@@ -173,6 +182,7 @@ impl Streamed {
     }
 
     fn give_back(&mut self) {
+        self.load = None;
         match self.hold.take() {
             Some(Hold::Whole(lease)) => lease.give_back(),
             Some(Hold::Stream(_)) | None => {}

@@ -48,6 +48,8 @@ pub struct Scrubbed {
     pub(super) forwarded_for: Vec<IpAddr>,
     /// The client's side of a WebSocket to be (RFC 6455 §4.2.1).
     pub(super) upgrade: Option<OnUpgrade>,
+    /// The `Authorization` header as it came, for an application that has said that it is its own.
+    pub(super) authorization: Option<HeaderValue>,
 }
 
 /// What the request says of who sent it.
@@ -66,8 +68,10 @@ pub enum Authorization {
     Bearer(Secret),
     /// Another scheme.
     Other,
-    /// Several headers, an empty token, or characters that no token has.
+    /// An empty token, or characters that no token has.
     Malformed,
+    /// More than one header (RFC 9110 §11.6.2).
+    Several,
 }
 
 /// Headers that concern this connection or the gateway alone, and those by which others say who somebody is or where a
@@ -162,8 +166,8 @@ impl Scrubber {
         if parts.version == Version::HTTP_2 {
             join_cookies(&mut parts.headers);
         }
+        let (authorization, as_it_came) = authorization(&parts.headers);
         let forwarded_for = self.forwarded_for(&parts.headers, peer);
-        let authorization = authorization(&parts.headers);
         self.clean(&mut parts.headers);
         let credential = Credential {
             authorization,
@@ -175,6 +179,7 @@ impl Scrubber {
             target,
             forwarded_for,
             upgrade,
+            authorization: as_it_came,
         };
         (scrubbed, credential)
     }
@@ -183,7 +188,7 @@ impl Scrubber {
     pub fn take_credential(&self, headers: &mut HeaderMap) -> Credential {
         join_cookies(headers);
         Credential {
-            authorization: authorization(headers),
+            authorization: authorization(headers).0,
             cookies: self.own_cookies.take(headers),
         }
     }
@@ -268,11 +273,15 @@ impl Taken {
     }
 
     fn takes_folded(&self, name: &str) -> bool {
-        let family = match name.strip_prefix("x-") {
-            Some(rest) => X_FAMILIES.iter().any(|family| rest.starts_with(family)),
-            None => TAKEN.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)),
-        };
-        family || self.identity_headers.contains(name)
+        is_the_gateways(name) || self.identity_headers.contains(name)
+    }
+}
+
+/// Whether a folded name is one that the gateway takes out on every route, whatever the routes tell.
+pub(super) fn is_the_gateways(name: &str) -> bool {
+    match name.strip_prefix("x-") {
+        Some(rest) => X_FAMILIES.iter().any(|family| rest.starts_with(family)),
+        None => TAKEN.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)),
     }
 }
 
@@ -370,13 +379,21 @@ pub fn is_grpc(parts: &Parts) -> bool {
         })
 }
 
-fn authorization(headers: &HeaderMap) -> Authorization {
+/// What the header says, and the header itself.
+fn authorization(headers: &HeaderMap) -> (Authorization, Option<HeaderValue>) {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
-    let line = match (lines.next(), lines.next()) {
-        (None, _) => return Authorization::Absent,
-        (Some(only), None) => only,
-        (Some(_), Some(_)) => return Authorization::Malformed,
-    };
+    match (lines.next(), lines.next()) {
+        (None, _) => (Authorization::Absent, None),
+        (Some(only), None) => {
+            let mut as_it_came = only.clone();
+            as_it_came.set_sensitive(true);
+            (read_authorization(only), Some(as_it_came))
+        }
+        (Some(_), Some(_)) => (Authorization::Several, None),
+    }
+}
+
+fn read_authorization(line: &HeaderValue) -> Authorization {
     let Ok(line) = line.to_str() else {
         return Authorization::Malformed;
     };
@@ -541,7 +558,7 @@ mod tests {
 
     #[test]
     fn n_064_bearer_is_read_in_any_case_and_nothing_odd_is_a_token() {
-        let read = |value: &str| authorization(&headers(&[("authorization", value)]));
+        let read = |value: &str| authorization(&headers(&[("authorization", value)])).0;
         assert!(
             matches!(read("bEARER   abc.d-_~+/=="), Authorization::Bearer(token) if token.expose() == "abc.d-_~+/==")
         );
@@ -557,7 +574,7 @@ mod tests {
             assert!(matches!(read(value), Authorization::Malformed), "{value}");
         }
         let twice = headers(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]);
-        assert!(matches!(authorization(&twice), Authorization::Malformed));
+        assert!(matches!(authorization(&twice), (Authorization::Several, None)));
     }
 
     #[test]

@@ -1,11 +1,20 @@
 //! The resource server: scrub, identity headers, forward.
 
 pub mod assertion;
+mod balance;
 pub mod body;
+mod condition;
+mod destination;
+mod dial;
+pub mod edits;
+mod exchange;
 mod forwarded;
 pub mod headers;
+mod health;
+mod instance;
 pub mod lifeline;
 mod pool;
+mod prefix;
 mod settings;
 mod stream;
 pub mod target;
@@ -18,31 +27,38 @@ pub mod wire;
 use std::{
     borrow::Cow,
     net::IpAddr,
-    pin::{Pin, pin},
-    sync::{Arc, OnceLock},
-    time::Duration,
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
-pub use settings::{Asker, BodyLimits, Destination, DestinationScheme, Onward, Settings, Timeouts};
+pub use destination::{Destination, DestinationScheme, Place};
+pub use prefix::Prefix;
+pub use settings::{
+    Asker, AuthorizationOwner, Balance, BodyLimits, Ejection, HealthCheck, Onward, Settings, Timeouts, UpstreamTls,
+};
 pub use template::identity_header;
 
 use crate::{
     oauth::jwt::SigningKey,
     policy::{Origin, Permit, RouteId},
-    time::{Alarm, Timestamp},
-    trust::TrustRoots,
+    telemetry::Metrics,
+    time::Timestamp,
 };
 use assertion::Signer;
-use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed, UploadEnd};
+use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed};
+use condition::Load;
 use forwarded::Site;
 use headers::{OwnCookies, Scrubbed, Scrubber, Taken, remove_all, remove_nominated};
+use health::Checks;
+use instance::{Answered, Instance, Line};
 use lifeline::Lifeline;
-use pool::{Lease, Pool};
-use trunk::Trunk;
+use pool::Lease;
+use prefix::Outside;
+
 use vouch::Vouched;
 
 /// Where the client stands, for `X-Forwarded-*`, `Forwarded` and `Via`.
@@ -85,32 +101,15 @@ pub struct Upstreams {
 #[derive(Debug)]
 struct Upstream {
     settings: Settings,
-    /// Absent: another proxy passes requests on.
-    way: Option<Way>,
+    /// Its servers; most have one.
+    instances: Vec<Instance>,
+    /// Whose turn it is of them.
+    turn: AtomicUsize,
+    /// Counts what is sent to a second one.
+    retries: Option<Counter>,
+    checks: Checks,
     /// The first site that asked for it; most upstreams have no other.
     site: OnceLock<Site>,
-}
-
-/// Where it is, and how it is reached.
-#[derive(Clone, Debug)]
-struct Way {
-    host: HeaderValue,
-    line: Line,
-}
-
-#[derive(Clone, Debug)]
-enum Line {
-    Http1(Arc<Pool>),
-    Http2(Arc<Trunk>),
-}
-
-impl Line {
-    fn to(destination: Destination, trust: &TrustRoots) -> Result<Self, rustls::Error> {
-        Ok(match destination.scheme {
-            DestinationScheme::Http | DestinationScheme::Https => Self::Http1(Arc::new(Pool::new(destination, trust)?)),
-            DestinationScheme::H2c => Self::Http2(Arc::new(Trunk::new(destination))),
-        })
-    }
 }
 
 impl Upstreams {
@@ -123,26 +122,15 @@ impl Upstreams {
         keys: Vec<SigningKey>,
         scrubber: &Scrubber,
         earlier: Option<&Self>,
+        metrics: &Metrics,
         now: Timestamp,
     ) -> Result<Self, rustls::Error> {
         let signer = Signer::new(keys, earlier.map(|earlier| &earlier.signer), now);
         let mut upstreams: Vec<Upstream> = Vec::with_capacity(settings.len());
         for settings in settings {
-            let earlier = earlier.iter().flat_map(|earlier| &earlier.upstreams);
-            let known = upstreams.iter().chain(earlier).find(|known| known.leads_to(&settings));
-            let way = match (known, settings.onward.destination()) {
-                (Some(known), _) => known.way.clone(),
-                (None, Some(destination)) => Some(Way {
-                    host: destination.authority(),
-                    line: Line::to(destination.clone(), &settings.trust)?,
-                }),
-                (None, None) => None,
-            };
-            upstreams.push(Upstream {
-                settings,
-                way,
-                site: OnceLock::new(),
-            });
+            let earlier = earlier.map_or(&[][..], |earlier| &earlier.upstreams);
+            let upstream = Upstream::new(settings, &upstreams, earlier, metrics)?;
+            upstreams.push(upstream);
         }
         Ok(Self {
             upstreams,
@@ -150,6 +138,11 @@ impl Upstreams {
             own_cookies: scrubber.own_cookies(),
             taken: scrubber.taken(),
         })
+    }
+
+    /// Asks no server any more whether it is well, for another configuration does.
+    pub fn end_checks(&self) {
+        self.upstreams.iter().for_each(|upstream| upstream.checks.end());
     }
 
     /// The keys that assertions are checked with (RFC 7517 §5).
@@ -179,8 +172,8 @@ impl Upstreams {
         mut lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let upstream = self.upstreams.get(permit.route().index());
-        let way = upstream.and_then(|upstream| Some((upstream, upstream.way.as_ref()?)));
-        let (upstream, way) = way.ok_or_else(|| UpstreamError::Unreachable("the route has no upstream".into()))?;
+        let upstream = upstream.filter(|upstream| !upstream.instances.is_empty());
+        let upstream = upstream.ok_or_else(|| UpstreamError::Unreachable("the route has no upstream".into()))?;
         let deadline = upstream
             .settings
             .timeouts
@@ -190,30 +183,39 @@ impl Upstreams {
         if forwarded::counted_down(&request.parts.method, &mut request.parts.headers).is_none() {
             return Ok(Response::new(Body::empty()));
         }
-        let (request, progress, upgrade) = upstream.outgoing(request, &permit, vouched, &arrival, way)?;
-        let (response, hold) = match &way.line {
-            Line::Http1(pool) => {
+        let (request, progress, upgrade) = upstream.outgoing(request, &permit, vouched, &arrival)?;
+        let ((response, hold), load) = match &*upstream.instances {
+            [
+                Instance {
+                    line: Line::Http1(pool),
+                    ..
+                },
+            ] => {
                 let answer = upstream.exchange(pool, request, progress.as_deref(), &mut lifeline);
-                let (response, lease) = answer.await?;
-                (response, Hold::Whole(lease))
+                answer.await.map(sole)?
             }
-            Line::Http2(trunk) => {
-                // In a box, for most upstreams are reached in the other way and spare the room.
-                let answer = upstream.exchange_stream(trunk, &self.taken, request, progress.as_deref(), &mut lifeline);
-                let (response, stream) = Box::pin(answer).await?;
-                (response, Hold::Stream(stream))
+            // In a box, for most upstreams are one server and HTTP/1, and spare the room.
+            _ => {
+                let answer = upstream.answer(&self.taken, request, progress.as_deref(), &mut lifeline);
+                Box::pin(answer).await?
             }
         };
         let mut response = match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, lifeline)?,
+            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, load, lifeline)?,
             _ => {
                 let patience = Patience::new(upstream.settings.timeouts.idle, deadline);
                 let (mut parts, body) = response.into_parts();
                 clean(&mut parts.headers);
-                Response::from_parts(parts, Body::Streamed(Streamed::new(body, hold, patience, lifeline)))
+                Response::from_parts(
+                    parts,
+                    Body::Streamed(Streamed::new(body, hold, load, patience, lifeline)),
+                )
             }
         };
         self.keep_own_cookies(response.headers_mut());
+        upstream.name_as_outside(arrival.origin, response.headers_mut());
+        let edits = &upstream.settings.edits;
+        edits.apply_to_answer(arrival.origin, response.headers_mut());
         Ok(response)
     }
 
@@ -245,11 +247,6 @@ type Outgoing = (
 );
 
 impl Upstream {
-    /// Whether its connections are good for these settings too.
-    fn leads_to(&self, settings: &Settings) -> bool {
-        self.settings.onward == settings.onward && self.settings.trust == settings.trust
-    }
-
     /// The request as the upstream sees it: its own framing, the gateway's word on who and whence, and nobody else's.
     fn outgoing(
         &self,
@@ -257,43 +254,62 @@ impl Upstream {
         permit: &Permit,
         vouched: Vouched,
         arrival: &Arrival<'_>,
-        way: &Way,
     ) -> Result<Outgoing, UpstreamError> {
         let Scrubbed {
-            parts,
+            mut parts,
             body,
             target,
             forwarded_for,
             upgrade,
+            authorization,
         } = request;
+        let authorization = authorization
+            .filter(|_| self.settings.authorization == AuthorizationOwner::Application && !permit.is_bare());
+        if permit.is_bare() {
+            parts.headers.remove(header::COOKIE);
+        }
         let idle = match headers::is_grpc(&parts) {
             // Whoever calls may have nothing to say for long while it listens.
             true => self.settings.timeouts.idle,
             false => self.settings.bodies.idle,
         };
         let patience = Patience::new(idle, None);
-        let (body, progress) =
-            RequestBody::of(body, self.settings.bodies.bytes, patience).map_err(|error| match error {
+        let limit = self.settings.bodies.bytes;
+        let (body, progress) = match permit.is_bare() {
+            true => (RequestBody::Empty, None),
+            false => RequestBody::of(body, limit, patience).map_err(|error| match error {
                 BodyError::TooLarge => UpstreamError::BodyTooLarge,
                 BodyError::Broken(_) | BodyError::Idle | BodyError::Cut | BodyError::Abandoned(_) => {
                     UpstreamError::ClientGone
                 }
-            })?;
+            })?,
+        };
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = target.to_uri();
+        *request.uri_mut() = match &self.settings.prefix {
+            Some(prefix) => prefix.inside(&target),
+            None => target.to_uri(),
+        };
         let mut headers = parts.headers;
+        self.settings.edits.request.apply(&mut headers);
         let site = self.site(arrival.origin);
-        let host = if self.settings.preserve_host {
-            &site.authority
-        } else {
-            &way.host
+        let host = match (self.settings.preserve_host, self.instances.first()) {
+            (false, Some(instance)) => &instance.host,
+            (true, _) | (_, None) => &site.authority,
         };
         headers.insert(header::HOST, host.clone());
         forwarded::write(arrival.peer, &site, &forwarded_for, parts.version, &mut headers);
+        if let Some(prefix) = &self.settings.prefix
+            && let Ok(prefix) = HeaderValue::try_from(&*prefix.path)
+        {
+            headers.insert(prefix::X_FORWARDED_PREFIX, prefix);
+        }
         if let Some(identity) = permit.identity() {
             template::write(identity, &self.settings.identity_headers, &mut headers)?;
+        }
+        if let Some(authorization) = authorization {
+            headers.insert(header::AUTHORIZATION, authorization);
         }
         vouched.write(&mut headers);
         if progress.is_some() && http_body::Body::size_hint(request.body()).exact().is_none() {
@@ -308,6 +324,17 @@ impl Upstream {
         Ok((request, progress, upgrade))
     }
 
+    /// Says of the application's places what they are called outside, where it cannot know.
+    fn name_as_outside(&self, origin: &Origin, headers: &mut HeaderMap) {
+        let prefix = self.settings.prefix.as_ref();
+        if prefix.is_none() && self.settings.preserve_host {
+            return;
+        }
+        let inside = self.settings.onward.destinations();
+        let outside = Outside { prefix, origin, inside };
+        outside.rewrite(headers);
+    }
+
     fn site(&self, origin: &Origin) -> Cow<'_, Site> {
         let first = self.site.get_or_init(|| Site::of(origin));
         match first.is_of(origin) {
@@ -316,60 +343,11 @@ impl Upstream {
         }
     }
 
-    /// Sends a request once; again only where nothing of it was sent, because the other side had closed (F-07).
-    async fn exchange(
-        &self,
-        pool: &Arc<Pool>,
-        request: Request<RequestBody>,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
-        let connect = self.settings.timeouts.connect;
-        let mut lease = pool.lease(connect).await?;
-        let mut request = request;
-        loop {
-            let answer = pin!(lease.sender.try_send_request(request));
-            let answer = self.in_time(&mut lease.alarm, answer, progress, lifeline);
-            match answer.await? {
-                Ok(response) => return Ok((response, lease)),
-                Err(mut error) => {
-                    let unsent = error.take_message().filter(|_| lease.used);
-                    request = unsent.ok_or_else(|| failure(&error.into_error(), progress))?;
-                    lease = lease.pool().open(connect).await?;
-                }
-            }
-        }
-    }
-
-    /// The response's time runs from the last byte of the request.
-    async fn in_time<T>(
-        &self,
-        alarm: &mut Alarm,
-        mut answer: Pin<&mut impl Future<Output = T>>,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
-    ) -> Result<T, UpstreamError> {
-        if let Some(progress) = progress {
-            let uploaded = pin!(async {
-                tokio::select! {
-                    answer = &mut answer => Ok(Some(answer)),
-                    () = progress.ended() => Ok(None),
-                    () = progress.stalled(self.settings.timeouts.idle) => Err(UpstreamError::TimedOut),
-                }
-            });
-            // The upload has limits of its own.
-            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline, uploaded).await?;
-            if let Some(answer) = uploaded? {
-                return Ok(answer);
-            }
-        }
-        lifeline::within(alarm, self.settings.timeouts.response, lifeline, answer).await
-    }
-
     fn upgraded(
         &self,
         mut response: Response<Incoming>,
         client: Option<hyper::upgrade::OnUpgrade>,
+        load: Option<Load>,
         lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let client = client.ok_or_else(|| UpstreamError::Nonsense("it switches protocols unasked".into()))?;
@@ -378,7 +356,11 @@ impl Upstream {
             return Err(UpstreamError::Nonsense("it switches to another protocol".into()));
         }
         let upstream = hyper::upgrade::on(&mut response);
-        tokio::spawn(upgrade::splice(client, upstream, self.settings.timeouts, lifeline));
+        let splice = upgrade::splice(client, upstream, self.settings.timeouts, lifeline);
+        tokio::spawn(async move {
+            splice.await;
+            drop(load);
+        });
         let (mut parts, _) = response.into_parts();
         clean(&mut parts.headers);
         parts
@@ -389,6 +371,10 @@ impl Upstream {
             .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         Ok(Response::from_parts(parts, Body::empty()))
     }
+}
+
+fn sole((response, lease): (Response<Incoming>, Lease)) -> (Answered, Option<Load>) {
+    ((response, Hold::Whole(lease)), None)
 }
 
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
@@ -412,15 +398,3 @@ const HOP_BY_HOP: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
 ];
-
-fn failure(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
-    match progress.map(Progress::end) {
-        Some(UploadEnd::TooLarge) => return UpstreamError::BodyTooLarge,
-        Some(UploadEnd::ClientGone) => return UpstreamError::ClientGone,
-        Some(UploadEnd::NotYet | UploadEnd::Complete) | None => {}
-    }
-    match error.is_parse() {
-        true => UpstreamError::Nonsense(error.to_string()),
-        false => UpstreamError::Unreachable(error.to_string()),
-    }
-}

@@ -15,26 +15,28 @@ use std::{
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsConnector;
 
-use super::{Destination, DestinationScheme, UpstreamError, body::RequestBody, wire::Wire};
-use crate::{time::Alarm, trust::TrustRoots};
+use super::{
+    UpstreamError,
+    body::RequestBody,
+    dial::{Dialed, Dialer},
+    wire::Wire,
+};
+use crate::time::Alarm;
 
 pub(super) struct Pool {
-    destination: Destination,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    dialer: Dialer,
     drawers: [Mutex<Vec<Idle>>; DRAWERS],
 }
 
 struct Idle {
     sender: SendRequest<RequestBody>,
     alarm: Alarm,
+    opened: Instant,
     since: Instant,
 }
 
@@ -45,30 +47,22 @@ const MAX_IDLE: usize = 64;
 const IDLE: Duration = Duration::from_secs(50);
 
 impl Pool {
-    /// # Errors
-    /// When TLS cannot be set up for this destination.
-    pub(super) fn new(destination: Destination, trust: &TrustRoots) -> Result<Self, rustls::Error> {
-        let tls = match destination.scheme {
-            DestinationScheme::Http | DestinationScheme::H2c => None,
-            DestinationScheme::Https => {
-                let name = ServerName::try_from(destination.host.to_string());
-                let name = name.map_err(|error| rustls::Error::General(error.to_string()))?;
-                Some((TlsConnector::from(trust.client_config()?), name))
-            }
-        };
-        Ok(Self {
-            destination,
-            tls,
+    pub(super) fn new(dialer: Dialer) -> Self {
+        Self {
+            dialer,
             drawers: [const { Mutex::new(Vec::new()) }; DRAWERS],
-        })
+        }
     }
 
     /// A connection from this thread's drawer, or a new one.
     pub(super) async fn lease(self: &Arc<Self>, connect: Duration) -> Result<Lease, UpstreamError> {
         match self.idle() {
-            Some(Idle { sender, alarm, .. }) => Ok(Lease {
+            Some(Idle {
+                sender, alarm, opened, ..
+            }) => Ok(Lease {
                 sender,
                 alarm,
+                opened,
                 pool: self.clone(),
                 used: true,
             }),
@@ -85,16 +79,17 @@ impl Pool {
         Ok(Lease {
             sender,
             alarm: Alarm::default(),
+            opened: Instant::now(),
             pool: self.clone(),
             used: false,
         })
     }
 
     async fn connect(&self) -> io::Result<SendRequest<RequestBody>> {
-        let tcp = reach(&self.destination).await?;
-        match &self.tls {
-            None => handshake(Wire::from(tcp)).await,
-            Some((connector, name)) => handshake(connector.connect(name.clone(), tcp).await?).await,
+        match self.dialer.dial().await? {
+            Dialed::Tcp(stream) => handshake(Wire::from(stream)).await,
+            Dialed::Tls(stream) => handshake(*stream).await,
+            Dialed::Unix(stream) => handshake(stream).await,
         }
     }
 
@@ -102,15 +97,15 @@ impl Pool {
     fn idle(&self) -> Option<Idle> {
         let mut drawer = self.drawer();
         while let Some(idle) = drawer.pop() {
-            if idle.sender.is_ready() && idle.since.elapsed() < IDLE {
+            if idle.sender.is_ready() && idle.since.elapsed() < IDLE && !self.dialer.is_outdated(idle.opened) {
                 return Some(idle);
             }
         }
         None
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>, alarm: Alarm) {
-        if sender.is_closed() {
+    fn keep(&self, sender: SendRequest<RequestBody>, alarm: Alarm, opened: Instant) {
+        if sender.is_closed() || self.dialer.is_outdated(opened) {
             return;
         }
         let since = Instant::now();
@@ -119,7 +114,12 @@ impl Pool {
         let aged = drawer.iter().take_while(is_aged).count();
         drawer.drain(..aged);
         if drawer.len() < MAX_IDLE {
-            drawer.push(Idle { sender, alarm, since });
+            drawer.push(Idle {
+                sender,
+                alarm,
+                opened,
+                since,
+            });
         }
     }
 
@@ -133,18 +133,9 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("destination", &self.destination)
+            .field("destination", &self.dialer.destination)
             .finish_non_exhaustive()
     }
-}
-
-pub(super) async fn reach(Destination { host, port, .. }: &Destination) -> io::Result<TcpStream> {
-    let tcp = match host.parse::<std::net::IpAddr>() {
-        Ok(address) => TcpStream::connect((address, *port)).await?,
-        Err(_) => TcpStream::connect((&**host, *port)).await?,
-    };
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
 }
 
 async fn handshake<S>(stream: S) -> io::Result<SendRequest<RequestBody>>
@@ -177,6 +168,7 @@ pub(super) struct Lease {
     pub(super) sender: SendRequest<RequestBody>,
     /// For waits of the exchange.
     pub(super) alarm: Alarm,
+    opened: Instant,
     pool: Arc<Pool>,
     /// It served another request before, so the other side may be closing it.
     pub(super) used: bool,
@@ -184,7 +176,7 @@ pub(super) struct Lease {
 
 impl Lease {
     pub(super) fn give_back(self) {
-        self.pool.keep(self.sender, self.alarm);
+        self.pool.keep(self.sender, self.alarm, self.opened);
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {
@@ -197,5 +189,51 @@ impl fmt::Debug for Lease {
         f.debug_struct("Lease")
             .field("pool", &self.pool)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::{net::TcpListener, time::sleep};
+
+    use super::*;
+    use crate::upstream::{
+        DestinationScheme,
+        dial::tests::{PATIENCE, by_name},
+    };
+
+    async fn listening() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn f_21_a_name_that_leads_elsewhere_is_followed_by_connections_that_were_kept() {
+        let (dialer, addresses) = by_name(DestinationScheme::Http, Duration::from_millis(100));
+        let pool = Arc::new(Pool::new(dialer));
+        let ((_old, before), (new, after)) = (listening().await, listening().await);
+        *addresses.lock().unwrap() = vec![before];
+        let mut kept = pool.lease(PATIENCE).await.unwrap();
+        kept.sender.ready().await.unwrap();
+        kept.give_back();
+        assert!(pool.lease(PATIENCE).await.unwrap().used);
+        let mut kept = pool.open(PATIENCE).await.unwrap();
+        kept.sender.ready().await.unwrap();
+        kept.give_back();
+        *addresses.lock().unwrap() = vec![after];
+        let moved = async {
+            loop {
+                pool.lease(PATIENCE).await.unwrap().give_back();
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            _ = new.accept() => {}
+            () = moved => {}
+            () = sleep(PATIENCE) => panic!("the old address is asked for ever"),
+        }
     }
 }

@@ -1,46 +1,112 @@
 //! Where requests go, and within which limits.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode, uri::PathAndQuery};
 
-use super::{headers::IdentityHeader, vouch::Vouching};
-use crate::trust::TrustRoots;
+use rustls::pki_types::ServerName;
+
+use super::{Destination, Prefix, edits::RouteEdits, headers::IdentityHeader, vouch::Vouching};
+use crate::trust::{ClientCertificate, TrustRoots};
 
 /// Where a route's requests go, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The name of the route.
+    pub name: Box<str>,
     pub onward: Onward,
+    pub balance: Balance,
+    pub ejection: Ejection,
+    pub health: Option<HealthCheck>,
     /// Send the client's `Host` on, instead of the destination's.
     pub preserve_host: bool,
+    /// What the application does not see of the path.
+    pub prefix: Option<Prefix>,
+    pub edits: RouteEdits,
     pub identity_headers: Vec<IdentityHeader>,
     /// What the application trusts beside them, and nobody may send.
     pub strip: Vec<HeaderName>,
     pub vouching: Vouching,
+    pub authorization: AuthorizationOwner,
     pub timeouts: Timeouts,
     pub bodies: BodyLimits,
-    pub trust: TrustRoots,
+    pub tls: UpstreamTls,
+}
+
+/// Which of several servers a request goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The one that is busy with the fewest.
+    LeastRequests,
+}
+
+/// When one of several servers is left out for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Ejection {
+    /// So many exchanges in a row without an answer.
+    pub failures: u32,
+    /// The first time; each further one takes twice as long, up to 32 times.
+    pub time: Duration,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self {
+            failures: 3,
+            time: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How servers are asked whether they are well.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    pub path: PathAndQuery,
+    /// What stands in `Host`; absent: the server's own address.
+    pub host: Option<HeaderValue>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// So many good answers in a row make a server well.
+    pub healthy: u32,
+    /// So many bad ones make it ill.
+    pub unhealthy: u32,
+    /// What a good answer has; none: any 2xx.
+    pub statuses: Vec<StatusCode>,
+}
+
+/// Whose the `Authorization` header of a request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthorizationOwner {
+    /// It is a credential for here, and goes no further.
+    #[default]
+    Gateway,
+    /// Nobody here reads it, and it goes on as it came.
+    Application,
 }
 
 /// Where requests go from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Onward {
-    To(Destination),
+    /// The servers of the application, at least one; the same is spoken with all of them.
+    To(Vec<Destination>),
     /// Nowhere: another proxy passes them on, and asks the gateway before it does.
     AskedBy(Asker),
 }
 
 impl Onward {
-    pub fn destination(&self) -> Option<&Destination> {
+    pub fn destinations(&self) -> &[Destination] {
         match self {
-            Self::To(destination) => Some(destination),
-            Self::AskedBy(_) => None,
+            Self::To(destinations) => destinations,
+            Self::AskedBy(_) => &[],
         }
     }
 }
 
 /// The kind of proxy that asks about requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Asker {
     /// Names the original in headers, under the gateway's own address: nginx, Traefik, Caddy, HAProxy.
     ForwardAuth,
@@ -66,32 +132,13 @@ impl Default for BodyLimits {
     }
 }
 
-/// A base URL without path: `http://10.0.0.5:8080`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Destination {
-    pub scheme: DestinationScheme,
-    /// A name or an address; IPv6 without brackets.
-    pub host: Box<str>,
-    pub port: u16,
-}
-
-/// What is spoken with an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DestinationScheme {
-    Http,
-    Https,
-    /// HTTP/2 in clear text, by prior knowledge (RFC 9113 §3.3).
-    H2c,
-}
-
-impl DestinationScheme {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::H2c => "h2c",
-        }
-    }
+/// How the servers of an application prove themselves, and we to them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpstreamTls {
+    pub roots: TrustRoots,
+    pub certificate: Option<ClientCertificate>,
+    /// Whom their certificate has to name; absent: the host of the URL.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 /// Limits of each wait for an upstream.
@@ -115,31 +162,5 @@ impl Default for Timeouts {
             idle: Duration::from_secs(300),
             stream: None,
         }
-    }
-}
-
-impl Destination {
-    /// Whether it is this machine.
-    pub fn is_local(&self) -> bool {
-        let address = self.host.parse::<IpAddr>();
-        address.map_or(&*self.host == "localhost", |address| address.is_loopback())
-    }
-
-    /// As `Host` names it (RFC 9110 §7.2).
-    pub(super) fn authority(&self) -> HeaderValue {
-        let host = match self.host.contains(':') {
-            true => format!("[{}]", self.host),
-            false => self.host.to_string(),
-        };
-        let standard = match self.scheme {
-            DestinationScheme::Https => 443,
-            DestinationScheme::Http | DestinationScheme::H2c => 80,
-        };
-        let authority = match self.port == standard {
-            true => host,
-            false => format!("{host}:{}", self.port),
-        };
-        // The configuration lets nothing else in.
-        HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
     }
 }

@@ -12,8 +12,9 @@ use hyper::body::Incoming;
 use super::{
     Upstream, UpstreamError,
     body::{Leash, Progress, RequestBody},
-    failure,
+    exchange::failure,
     headers::Taken,
+    instance::Failed,
     lifeline::Lifeline,
     trunk::{Trunk, Turn},
 };
@@ -28,11 +29,14 @@ impl Upstream {
         request: Request<RequestBody>,
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
-    ) -> Result<(Response<Incoming>, Box<(Turn, Leash)>), UpstreamError> {
+    ) -> Result<(Response<Incoming>, Box<(Turn, Leash)>), Failed> {
         let connect = self.settings.timeouts.connect;
-        let mut request = translated(request)?;
+        let mut request = translated(request, trunk.scheme())?;
         let leash = request.body_mut().share(taken);
-        let mut turn = trunk.turn(connect).await?;
+        let mut turn = match trunk.turn(connect).await {
+            Ok(turn) => turn,
+            Err(error) => return Err(Failed::unsent(error, request)),
+        };
         let again = copied(&request);
         let mut alarm = Alarm::default();
         let first = {
@@ -47,24 +51,28 @@ impl Upstream {
         let error = error.into_error();
         let request = unsent.or_else(|| again.filter(|request| was_left_alone(&error, request.method())));
         let request = request.ok_or_else(|| failure(&error, progress))?;
-        let mut turn = trunk.open(connect).await?;
+        let mut turn = match trunk.open(connect).await {
+            Ok(turn) => turn,
+            Err(error) => return Err(Failed::unsent(error, request)),
+        };
         let answer = pin!(turn.sender.try_send_request(request));
         match self.in_time(&mut alarm, answer, progress, lifeline).await? {
             Ok(response) => Ok((response, Box::new((turn, leash)))),
-            Err(error) => Err(failure(&error.into_error(), progress)),
+            Err(error) => Err(failure(&error.into_error(), progress).into()),
         }
     }
 }
 
 /// The same request for HTTP/2 (RFC 9113 §8.2.2, §8.3.1).
-fn translated(request: Request<RequestBody>) -> Result<Request<RequestBody>, UpstreamError> {
+fn translated(request: Request<RequestBody>, scheme: Scheme) -> Result<Request<RequestBody>, UpstreamError> {
     let (mut parts, body) = request.into_parts();
     parts.version = Version::HTTP_2;
-    let authority = parts.headers.remove(header::HOST);
-    let authority = authority.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let mut uri = parts.uri.into_parts();
-    uri.scheme = Some(Scheme::HTTP);
-    uri.authority = authority;
+    uri.scheme = Some(scheme);
+    // A request that goes to a second server has been translated before.
+    if let Some(host) = parts.headers.remove(header::HOST) {
+        uri.authority = Authority::try_from(host.as_bytes()).ok();
+    }
     parts.uri = Uri::from_parts(uri).map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
     // A WebSocket cannot be asked for here: the application says so itself.
     for name in [header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
@@ -76,7 +84,7 @@ fn translated(request: Request<RequestBody>) -> Result<Request<RequestBody>, Ups
 }
 
 /// The request once more, where it has no body that could be half sent.
-fn copied(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+pub(super) fn copied(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     match request.body() {
         RequestBody::Empty => {
             let mut copy = Request::new(RequestBody::Empty);

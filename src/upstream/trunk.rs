@@ -3,6 +3,7 @@
 //! Like those of the pool, they belong to the thread that opened them: each thread has a few of its own, and mostly one.
 
 use std::{
+    fmt,
     future::poll_fn,
     io,
     pin::{Pin, pin},
@@ -13,22 +14,27 @@ use std::{
     time::Duration,
 };
 
+use http::uri::Scheme;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use super::{
-    Destination, UpstreamError,
+    UpstreamError,
     body::RequestBody,
-    pool::{DRAWERS, reach, thread_number},
+    dial::{Dialed, Dialer},
+    pool::{DRAWERS, thread_number},
     wire::Wire,
 };
 
 /// All connections to a destination.
-#[derive(Debug)]
 pub(super) struct Trunk {
-    destination: Destination,
+    dialer: Dialer,
     drawers: [Drawer; DRAWERS],
 }
 
@@ -46,6 +52,7 @@ struct Cable {
     streams: Arc<AtomicUsize>,
     /// As many as the other side takes.
     most: Arc<AtomicUsize>,
+    opened: Instant,
 }
 
 /// Connections in one drawer.
@@ -69,16 +76,16 @@ const SILENCE: Duration = Duration::from_secs(20);
 const BETWEEN: Duration = Duration::from_secs(5);
 
 impl Trunk {
-    pub(super) fn new(destination: Destination) -> Self {
+    pub(super) fn new(dialer: Dialer) -> Self {
         Self {
-            destination,
+            dialer,
             drawers: std::array::from_fn(|_| Drawer::default()),
         }
     }
 
     /// A stream of one of this thread's connections, or of a new one.
     pub(super) async fn turn(&self, connect: Duration) -> Result<Turn, UpstreamError> {
-        match self.drawer().turn() {
+        match self.drawer().turn(&self.dialer) {
             Some(turn) => Ok(turn),
             None => in_time(connect, Box::pin(self.next())).await,
         }
@@ -92,24 +99,48 @@ impl Trunk {
     async fn next(&self) -> io::Result<Turn> {
         let drawer = self.drawer();
         let _opening = drawer.opening.lock().await;
-        match drawer.turn() {
+        match drawer.turn(&self.dialer) {
             Some(turn) => Ok(turn),
             None => self.connect().await,
         }
     }
 
     async fn connect(&self) -> io::Result<Turn> {
-        let stream = reach(&self.destination).await?;
-        watch_for_silence(&stream)?;
-        let cable = Cable::over(stream).await?;
+        let cable = match self.dialer.dial().await? {
+            Dialed::Tcp(stream) => {
+                watch_for_silence(&stream)?;
+                Cable::over(Wire::from(stream)).await?
+            }
+            Dialed::Tls(stream) => {
+                watch_for_silence(stream.get_ref().0)?;
+                Cable::over(*stream).await?
+            }
+            Dialed::Unix(stream) => Cable::over(stream).await?,
+        };
         let turn = cable.turn();
         self.drawer().keep(cable);
         Ok(turn)
     }
 
+    /// What the target of a request begins with (RFC 9113 §8.3.1).
+    pub(super) fn scheme(&self) -> Scheme {
+        match self.dialer.destination.scheme.is_encrypted() {
+            true => Scheme::HTTPS,
+            false => Scheme::HTTP,
+        }
+    }
+
     fn drawer(&self) -> &Drawer {
         let index = thread_number() % DRAWERS;
         self.drawers.get(index).unwrap_or(&self.drawers[0])
+    }
+}
+
+impl fmt::Debug for Trunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trunk")
+            .field("destination", &self.dialer.destination)
+            .finish_non_exhaustive()
     }
 }
 
@@ -129,9 +160,10 @@ fn watch_for_silence(stream: &TcpStream) -> io::Result<()> {
 
 impl Drawer {
     /// Of the first connection that has room; where all are full and no more may be, of the one with the fewest.
-    fn turn(&self) -> Option<Turn> {
+    fn turn(&self, dialer: &Dialer) -> Option<Turn> {
         let mut cables = self.cables();
-        cables.retain(|cable| !cable.sender.is_closed());
+        // What is under way on one that is outdated goes on, and then it closes.
+        cables.retain(|cable| !cable.sender.is_closed() && !dialer.is_outdated(cable.opened));
         let roomy = cables.iter().find(|cable| cable.has_room());
         let emptiest = || cables.iter().min_by_key(|cable| cable.streams.load(Ordering::Relaxed));
         let cable = match roomy {
@@ -154,7 +186,10 @@ impl Drawer {
 }
 
 impl Cable {
-    async fn over(stream: TcpStream) -> io::Result<Self> {
+    async fn over<S>(stream: S) -> io::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let handshake = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_max_send_streams(STREAMS)
@@ -165,7 +200,7 @@ impl Cable {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
             .keep_alive_while_idle(false)
-            .handshake(TokioIo::new(Wire::from(stream)));
+            .handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         let most = Arc::new(AtomicUsize::new(STREAMS));
         let told = most.clone();
@@ -183,6 +218,7 @@ impl Cable {
             sender,
             streams: Arc::default(),
             most,
+            opened: Instant::now(),
         })
     }
 
@@ -209,5 +245,75 @@ pub(super) struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, net::SocketAddr};
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+    use tokio::{net::TcpListener, time::sleep};
+
+    use super::*;
+    use crate::upstream::{
+        DestinationScheme,
+        dial::tests::{PATIENCE, by_name},
+    };
+
+    /// A server, and how many connections it has.
+    async fn serving() -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, open) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let count = open.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let count = count.clone();
+                tokio::spawn(async move {
+                    let empty = service_fn(async |_: Request<Incoming>| {
+                        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+                    });
+                    let server = http2::Builder::new(TokioExecutor::new());
+                    let _ = server.serve_connection(TokioIo::new(stream), empty).await;
+                    count.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        (address, open)
+    }
+
+    async fn until(mut so: impl AsyncFnMut() -> bool) {
+        let waited = async {
+            while !so().await {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, waited).await.expect("it does not come about");
+    }
+
+    #[tokio::test]
+    async fn f_21_a_connection_that_all_share_does_not_outlive_its_name_for_long() {
+        let (dialer, addresses) = by_name(DestinationScheme::H2c, Duration::from_millis(100));
+        let trunk = Trunk::new(dialer);
+        let ((before, old), (after, new)) = (serving().await, serving().await);
+        *addresses.lock().unwrap() = vec![before];
+        let mut under_way = trunk.turn(PATIENCE).await.unwrap();
+        *addresses.lock().unwrap() = vec![after];
+        until(async || {
+            drop(trunk.turn(PATIENCE).await.unwrap());
+            new.load(Ordering::SeqCst) > 0
+        })
+        .await;
+        // What is under way at the old address goes on there, and then that connection closes.
+        assert_eq!(old.load(Ordering::SeqCst), 1);
+        let request = Request::get("http://app.test/").body(RequestBody::Empty).unwrap();
+        let answer = under_way.sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        drop((under_way, answer));
+        until(async || old.load(Ordering::SeqCst) == 0).await;
     }
 }

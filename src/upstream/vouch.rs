@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
-    UpstreamError, Upstreams,
+    AuthorizationOwner, UpstreamError, Upstreams,
     assertion::Assertion,
     template::{self, Template},
 };
@@ -122,6 +122,12 @@ impl Upstreams {
     pub fn forwards_access_token(&self, route: RouteId) -> bool {
         self.vouching(route)
             .is_some_and(|vouching| vouching.access_token.is_some())
+    }
+
+    /// Whose the `Authorization` header of requests for a route is.
+    pub fn authorization_of(&self, route: RouteId) -> AuthorizationOwner {
+        let upstream = self.upstreams.get(route.index());
+        upstream.map_or_else(AuthorizationOwner::default, |upstream| upstream.settings.authorization)
     }
 
     fn vouching(&self, route: RouteId) -> Option<&Vouching> {

@@ -24,7 +24,7 @@ const KEPT_TO: [(&str, &[&str]); 6] = [
     ("jsonwebtoken", &["oauth/jwt.rs"]),
     ("hyper_rustls", &["provider/transport.rs"]),
     // One for each direction.
-    ("tokio_rustls", &["upstream/pool.rs", "server/tls/"]),
+    ("tokio_rustls", &["upstream/dial.rs", "server/tls/"]),
     ("cel", &["policy/expression"]),
     ("toml", &["config/"]),
     ("x509_parser", &["certificate.rs"]),

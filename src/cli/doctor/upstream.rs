@@ -23,7 +23,7 @@ use crate::{
         transport::{HttpTransport, SendError, Transport as _},
     },
     time::Timestamp,
-    upstream::{self, Destination, DestinationScheme},
+    upstream::{self, Destination, DestinationScheme, Place},
 };
 
 /// Who nobody is. Some applications make an account for whoever they are told of; then this is its name.
@@ -57,32 +57,37 @@ pub(super) async fn charts(settings: &Settings, person: Option<Person>, now: Tim
             continue;
         }
         // Where the application is behind another proxy, only that knows.
-        let Some(destination) = upstream.onward.destination() else {
-            continue;
-        };
-        let mut notes = match destination.scheme {
-            DestinationScheme::H2c => vec![Note::doubtful("it speaks HTTP/2 alone, and was not asked")],
-            DestinationScheme::Http | DestinationScheme::Https => asked(route, upstream, destination).await,
-        };
-        notes.extend(measured(settings, route, person.as_ref(), now));
-        charts.push(Chart {
-            name: format!("route {} at {}", route.name, shown(destination)),
-            notes,
-        });
+        for destination in upstream.onward.destinations() {
+            let mut notes = match out_of_reach(upstream, destination) {
+                Some(why) => vec![Note::doubtful(format!("{why}, and was not asked"))],
+                None => asked(route, upstream, destination).await,
+            };
+            notes.extend(measured(settings, route, person.as_ref(), now));
+            charts.push(Chart {
+                name: format!("route {} at {destination}", route.name),
+                notes,
+            });
+        }
     }
     charts
 }
 
-fn shown(destination: &Destination) -> String {
-    let Destination { scheme, host, port } = destination;
-    match host.contains(':') {
-        true => format!("{}://[{host}]:{port}", scheme.as_str()),
-        false => format!("{}://{host}:{port}", scheme.as_str()),
+/// What is spoken with this one, and not here.
+fn out_of_reach(upstream: &upstream::Settings, destination: &Destination) -> Option<&'static str> {
+    match (destination.scheme, &destination.place) {
+        (DestinationScheme::H2 | DestinationScheme::H2c, _) => Some("it speaks HTTP/2 alone"),
+        (_, Place::Unix(_)) => Some("it listens at a socket of this machine"),
+        (DestinationScheme::Http, _) => None,
+        (DestinationScheme::Https, _) if upstream.tls.certificate.is_some() => {
+            Some("it wants the gateway's certificate")
+        }
+        (DestinationScheme::Https, _) if upstream.tls.server_name.is_some() => Some("it has another name"),
+        (DestinationScheme::Https, _) => None,
     }
 }
 
 async fn asked(route: &Route, upstream: &upstream::Settings, destination: &Destination) -> Vec<Note> {
-    let transport = match HttpTransport::new(&upstream.trust, CallLimits::default()) {
+    let transport = match HttpTransport::new(&upstream.tls.roots, CallLimits::default()) {
         Ok(transport) => transport,
         Err(error) => return vec![Note::wrong(format!("TLS cannot be set up: {error}"))],
     };
@@ -117,7 +122,7 @@ fn request(route: &Route, upstream: &upstream::Settings, destination: &Destinati
         true => "/",
         false => path,
     };
-    let uri: Uri = format!("{}{path}", shown(destination)).parse().ok()?;
+    let uri: Uri = format!("{destination}{path}").parse().ok()?;
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = uri;
     if let (true, Host::Exact(_)) = (upstream.preserve_host, &url.host) {

@@ -39,11 +39,6 @@ fn a_route_has_a_place_and_a_destination() {
         "has a path",
         "port only",
     );
-    route(
-        "[route.a]\nurl = \"https://a\"\nupstream = [\"http://a\", §\"http://b\"]",
-        "several upstreams",
-        "name one",
-    );
     expect(PROVIDER, "there is no route", "[route.NAME]");
 }
 

@@ -1,5 +1,6 @@
 mod bad;
 mod bad_routes;
+mod behind;
 mod reference;
 mod schema;
 mod tls;
@@ -111,16 +112,16 @@ fn http_2_is_spoken_in_clear_text_where_it_is_asked_for() {
     let settings = six().parse(SIX_LINES).unwrap();
     assert_eq!(settings.server.spoken, Spoken::Http1);
     assert_eq!(
-        settings.upstreams[0].onward.destination().unwrap().scheme,
+        settings.upstreams[0].onward.destinations()[0].scheme,
         DestinationScheme::Http
     );
     let text = SIX_LINES.replace("http://127.0.0.1:3000", "h2c://[::1]:50051");
     let settings = six().parse(&format!("server.h2c = true\n{text}")).unwrap();
     assert_eq!(settings.server.spoken, Spoken::Either);
-    let destination = settings.upstreams[0].onward.destination().unwrap();
-    let expected = (DestinationScheme::H2c, "::1", 50_051);
-    assert_eq!((destination.scheme, &*destination.host, destination.port), expected);
-    for wrong in ["h2c://a/b", "h2c:a", "h2://a"] {
+    let destination = &settings.upstreams[0].onward.destinations()[0];
+    let expected = (DestinationScheme::H2c, "h2c://[::1]:50051".to_owned());
+    assert_eq!((destination.scheme, destination.to_string()), expected);
+    for wrong in ["h2c://a/b", "h2c:a", "h3://a"] {
         assert!(
             six().parse(&SIX_LINES.replace("http://127.0.0.1:3000", wrong)).is_err(),
             "{wrong}"

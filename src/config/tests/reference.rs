@@ -25,7 +25,11 @@ pub(super) fn with_every_key() -> String {
 
 /// The paths of all values, with `*` for names.
 fn paths(table: &DeTable<'_>, path: &[&str], found: &mut BTreeSet<String>) {
-    const MAPS: [&str; 6] = [
+    const MAPS: [&str; 10] = [
+        "route.*.request_headers.add",
+        "route.*.request_headers.set",
+        "route.*.response_headers.add",
+        "route.*.response_headers.set",
         "provider.*.authorization_params",
         "route.*.identity.headers",
         "route.*.allow.claims",

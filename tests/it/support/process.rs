@@ -110,8 +110,17 @@ impl Process {
 
     /// What it occupies, in KiB.
     pub fn resident(&self) -> u64 {
+        self.kib("VmRSS:")
+    }
+
+    /// The most that it ever occupied, in KiB.
+    pub fn peak(&self) -> u64 {
+        self.kib("VmHWM:")
+    }
+
+    fn kib(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }

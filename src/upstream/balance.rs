@@ -88,8 +88,8 @@ impl Upstream {
     /// What an earlier configuration found out by asking counts only where this one asks, too.
     fn is_fit(&self, instance: &Instance, now: Instant) -> bool {
         let asks = self.settings.health.is_some();
-        let fit = |condition: &Condition| !condition.is_ejected(now) && !(asks && condition.is_ill());
-        instance.condition.as_ref().is_none_or(|condition| fit(condition))
+        let unfit = |condition: &Condition| condition.is_ejected(now) || (asks && condition.is_ill());
+        !instance.condition.as_ref().is_some_and(|condition| unfit(condition))
     }
 }
 

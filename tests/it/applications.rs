@@ -1,6 +1,7 @@
 //! Real applications behind the gateway, each told by the preset that is named for it.
 
 use serde_json::Value;
+use url::Url;
 
 use crate::support::{
     applications::{Application, django_is_installed, jupyterlab_is_installed},
@@ -84,4 +85,45 @@ async fn a_person_runs_a_cell_in_jupyterlab() {
     chromium.picture("jupyterlab").await;
     chromium.open(&house.url("/api/me")).await;
     chromium.wait_for_text("\"username\": \"alice\"").await;
+}
+
+#[tokio::test]
+async fn jupyterlab_has_a_token_of_its_own_beside_the_session() {
+    if !jupyterlab_is_installed() {
+        return;
+    }
+    let application = Application::jupyterlab_with_token("of-jupyter").await;
+    let house = House::open().await;
+    let route = format!(
+        "\n[route.lab]\nurl = \"{}\"\nupstream = \"http://{}\"\nauth = [\"session\"]\nauthorization = \"application\"\n",
+        house.url("/api"),
+        application.address
+    );
+    let api = house.file.find("[route.api]").unwrap();
+    let admin = house.file.find("[route.admin]").unwrap();
+    house
+        .reload(&[&house.file[..api], &house.file[admin..], &route].concat())
+        .unwrap();
+    let url = Url::parse(&house.url("/api/contents")).unwrap();
+    let mut alice = Browser::new();
+    let form = alice.open(url.as_str()).await;
+    assert_eq!(
+        alice.log_in(&form, "alice", "alice").await.status,
+        403,
+        "it asks for its token"
+    );
+    for (authorization, status) in [
+        ("token wrong", 403),
+        ("Bearer of-jupyter", 200),
+        ("token of-jupyter", 200),
+    ] {
+        let fetch = alice.client().get(url.clone()).header("authorization", authorization);
+        assert_eq!(alice.send(fetch, url.clone()).await.status, status, "{authorization}");
+        let stranger = client()
+            .get(url.clone())
+            .header("authorization", authorization)
+            .send()
+            .await;
+        assert_eq!(stranger.unwrap().status(), 401, "{authorization}");
+    }
 }

@@ -56,9 +56,22 @@ impl Application {
     }
 
     pub async fn jupyterlab() -> Self {
+        Self::jupyterlab_by(&format!("--config={}", beside("jupyter_config.py").display())).await
+    }
+
+    /// As it is by itself: whoever has the token may do everything.
+    pub async fn jupyterlab_with_token(token: &str) -> Self {
+        Self::jupyterlab_by(&format!("--IdentityProvider.token={token}")).await
+    }
+
+    async fn jupyterlab_by(argument: &str) -> Self {
         Self::start(|address, directory| {
             let mut command = Command::new(jupyter());
-            command.arg(format!("--config={}", beside("jupyter_config.py").display()));
+            command.args([
+                argument,
+                "--ServerApp.allow_root=True",
+                "--ServerApp.open_browser=False",
+            ]);
             command.args([
                 "--ServerApp.ip=127.0.0.1",
                 "--ServerApp.port_retries=0",

@@ -1,9 +1,11 @@
 //! What only means something together: routes beside routes, hosts beside cookies, listeners beside URLs.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use http::HeaderName;
-use ipnet::IpNet;
 
 use super::{
     address::is_loopback, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server, tls,
@@ -11,10 +13,10 @@ use super::{
 };
 use crate::{
     gateway,
-    identity::ClaimPath,
+    identity::{ClaimPath, Proxies},
     policy::{Access, Admission, Host, Path, Requirements, Route, RouteUrl, Routes, Scheme, Tie},
     provider,
-    server::{self, tls::KeyPair},
+    server::{self, Listen, tls::KeyPair},
     upstream::{
         self,
         headers::{Piece, ScrubSettings, Source},
@@ -36,7 +38,7 @@ pub(super) struct Whole {
 pub(super) struct Checked {
     pub(super) server: server::Settings,
     pub(super) gateway: gateway::settings::Settings,
-    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) trusted_proxies: Proxies,
     pub(super) routes: Routes,
     pub(super) upstreams: Vec<upstream::Settings>,
 }
@@ -55,6 +57,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
         None => unencrypted(&server, &routes, load),
     }
     shared_listener(&server, load);
+    clients_without_address(&server, load);
     uncertified(&server, &routes, load);
     load.no_twins(&[&*server.listen, &*server.redirect].concat());
     if let Some(domain) = &cookie_domain {
@@ -162,7 +165,8 @@ fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
         );
     }
     let Some((_, _, url)) = http().next() else { return };
-    for address in server.listen.iter().filter(|address| !address.value.ip().is_loopback()) {
+    let is_open = |address: &&At<Listen>| matches!(&address.value, Listen::Tcp(address) if !address.ip().is_loopback());
+    for address in server.listen.iter().filter(is_open) {
         let message = format!("{} takes unencrypted requests from other machines", address.value);
         let instead = "listen at a loopback address, or write https URLs and add [server.tls]";
         load.findings
@@ -171,6 +175,24 @@ fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
     }
 }
 
+/// Whoever comes over a Unix socket has no address of their own.
+fn clients_without_address(server: &Server, load: &mut Load<'_>) {
+    if server.trusted_proxies.over_unix {
+        return;
+    }
+    let over_unix = |address: &&At<Listen>| matches!(address.value, Listen::Unix(_));
+    for address in server.listen.iter().filter(over_unix) {
+        let message = format!(
+            "whoever comes over {} has no address: all of them count as one",
+            address.value
+        );
+        let instead = "add \"unix\" to `trusted_proxies`, and let the proxy there set X-Forwarded-For";
+        load.findings.warning(address.at, message, instead);
+    }
+}
+
+const ANY_PORT: Listen = Listen::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+
 /// Probes and metrics are not for everybody.
 fn shared_listener(server: &Server, load: &mut Load<'_>) {
     for address in server
@@ -178,7 +200,7 @@ fn shared_listener(server: &Server, load: &mut Load<'_>) {
         .listen
         .iter()
         .chain(&server.server.redirect)
-        .filter(|address| Some(**address) == server.server.admin && address.port() != 0)
+        .filter(|address| Some(*address) == server.server.admin.as_ref() && **address != ANY_PORT)
     {
         let at = server
             .listen
@@ -194,7 +216,7 @@ fn shared_listener(server: &Server, load: &mut Load<'_>) {
             .chain(at)
             .collect();
         let message = format!("[server] and [admin] both listen at {address}");
-        let instead = "give each a port of its own";
+        let instead = "give each an address of its own";
         load.findings
             .problem(places.first().copied().unwrap_or_default(), message, instead);
     }
@@ -301,7 +323,7 @@ fn spans(index: usize, places: &[(Span, Vec<Span>)]) -> impl Iterator<Item = Spa
 }
 
 /// What the scrubber must know: every header that any route may emit (I4).
-pub(super) fn scrub(cookie: &str, trusted_proxies: Vec<IpNet>, upstreams: &[upstream::Settings]) -> ScrubSettings {
+pub(super) fn scrub(cookie: &str, trusted_proxies: Proxies, upstreams: &[upstream::Settings]) -> ScrubSettings {
     let mut names: Vec<HeaderName> = Vec::new();
     for upstream in upstreams {
         let told = upstream.identity_headers.iter().map(|header| &header.name);

@@ -9,6 +9,7 @@ mod cross;
 mod file;
 mod header;
 mod identity;
+mod listen;
 mod load;
 mod measure;
 mod provider;

@@ -122,6 +122,10 @@ impl Gateway {
         visit.end(response)
     }
 
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.scrubber.trusts(peer)
+    }
+
     /// Waits for what must not be cut off when the process ends.
     pub async fn settle(&self) {
         self.renewals.settle().await;

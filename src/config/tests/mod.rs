@@ -14,7 +14,7 @@ use crate::{
     identity::ProviderId,
     policy::{Access, Admission},
     secret::random_text,
-    server::Spoken,
+    server::{Listen, Spoken},
     session::StoreSettings,
     upstream::DestinationScheme,
 };
@@ -105,6 +105,10 @@ fn warnings(settings: &Settings) -> String {
         .collect()
 }
 
+fn tcp(address: &str) -> Listen {
+    Listen::Tcp(address.parse().unwrap())
+}
+
 #[test]
 fn http_2_is_spoken_in_clear_text_where_it_is_asked_for() {
     let six = || Folder::new().with("client", "s3cret\n");
@@ -128,8 +132,8 @@ fn http_2_is_spoken_in_clear_text_where_it_is_asked_for() {
 #[test]
 fn six_lines_work() {
     let settings = Folder::new().with("client", "s3cret\n").parse(SIX_LINES).unwrap();
-    assert_eq!(settings.server.listen, ["127.0.0.1:4180".parse().unwrap()]);
-    assert_eq!(settings.server.admin, Some("127.0.0.1:4181".parse().unwrap()));
+    assert_eq!(settings.server.listen, [tcp("127.0.0.1:4180")]);
+    assert_eq!(settings.server.admin, Some(tcp("127.0.0.1:4181")));
     assert!(admission(&settings).session && !admission(&settings).bearer);
     assert_eq!(*admission(&settings).providers, [ProviderId::new("corp")]);
     assert_eq!(settings.scrub.identity_headers.len(), 5);

@@ -13,6 +13,7 @@ mod proxied;
 mod stream;
 pub mod tls;
 mod visitor;
+mod websocket;
 mod workers;
 
 use std::{

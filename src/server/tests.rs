@@ -45,13 +45,18 @@ impl Handle for Stub {
                 Response::new(Bytes::from_static(b"late").into())
             }
             "/upgrade" => {
+                let key = request.headers().get("sec-websocket-key");
+                let accept = websocket::accepting(key.map_or("", |key| key.to_str().unwrap()));
                 let upgrade = hyper::upgrade::on(&mut request);
                 tokio::spawn(async move {
                     let mut socket = TokioIo::new(upgrade.await.unwrap());
                     let mut byte = [0];
                     while socket.read_exact(&mut byte).await.is_ok() && socket.write_all(&byte).await.is_ok() {}
                 });
-                let switching = Response::builder().status(101).header("upgrade", "echo");
+                let switching = Response::builder()
+                    .status(101)
+                    .header("upgrade", "echo")
+                    .header("sec-websocket-accept", accept);
                 switching.header("connection", "upgrade").body(Body::empty()).unwrap()
             }
             "/long" => Response::new(Bytes::from(vec![b'x'; 64 << 20]).into()),

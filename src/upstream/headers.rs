@@ -298,6 +298,7 @@ pub(super) fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
     }
 }
 
+/// By HTTP/2 such a request cannot come, for there is no upgrade in it (RFC 9113 §8.2.2): it was made of an extended CONNECT.
 fn asks_for_websocket<B>(request: &http::Request<B>) -> bool {
     let headers = request.headers();
     let mut upgrades = headers.get_all(header::UPGRADE).iter();
@@ -305,7 +306,7 @@ fn asks_for_websocket<B>(request: &http::Request<B>) -> bool {
         (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"websocket"));
     websocket
         && request.method() == Method::GET
-        && request.version() == Version::HTTP_11
+        && matches!(request.version(), Version::HTTP_11 | Version::HTTP_2)
         && headers
             .get_all(header::CONNECTION)
             .iter()

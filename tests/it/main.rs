@@ -14,6 +14,7 @@ mod demo;
 mod doctor;
 mod doors;
 mod endings;
+mod extended_connect;
 mod faults;
 mod floor_plan;
 mod forwarding;

@@ -224,8 +224,15 @@ async fn f_10_every_limit_is_told_the_client() {
             (u16::from_be_bytes(id.try_into().unwrap()), value)
         })
         .collect();
-    // RFC 9113 §6.5.2: table size, concurrent streams, window, frame size, head.
-    let limits = [(1, 4_096), (3, 100), (4, 64 * 1_024), (5, 16 * 1_024), (6, 4_096)];
+    // RFC 9113 §6.5.2: table size, concurrent streams, window, frame size, head; RFC 8441 §3: the extended CONNECT.
+    let limits = [
+        (1, 4_096),
+        (3, 100),
+        (4, 64 * 1_024),
+        (5, 16 * 1_024),
+        (6, 4_096),
+        (8, 1),
+    ];
     assert_eq!(told, limits.into());
     let window = client.next_of(WINDOW_UPDATE).await;
     assert_eq!(window.stream, 0);
@@ -511,4 +518,35 @@ async fn a_bug_ends_one_stream_only() {
     client.get(3, "/", &[]).await;
     assert_eq!(client.answer(3).await, good("127.0.0.1 /"));
     assert!(house.metrics.encode().contains("vestibule_panics_total 1\n"));
+}
+
+#[tokio::test]
+async fn a_websocket_keeps_its_connection_and_its_stream_as_long_as_it_is_open() {
+    let house = open(patient());
+    let (client, connection) = h2::client::handshake(house.connect().await).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    let mut request = Request::builder()
+        .method("CONNECT")
+        .uri("http://a/upgrade")
+        .body(())
+        .unwrap();
+    request.extensions_mut().insert(h2::ext::Protocol::from("websocket"));
+    let (answer, mut send) = client.send_request(request, false).unwrap();
+    let mut answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    // Longer than a connection may be without a request, and than a client may take nothing.
+    sleep(Duration::from_millis(3_000)).await;
+    send.send_data(Bytes::from_static(b"!"), true).unwrap();
+    assert_eq!(answer.body_mut().data().await.unwrap().unwrap(), "!");
+    drop((answer, send));
+    // Without it, the connection is one that rests.
+    timeout(Duration::from_secs(10), connection)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
 }

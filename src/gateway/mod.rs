@@ -126,8 +126,10 @@ impl Gateway {
         self.scrubber.trusts(peer)
     }
 
-    /// Waits for what must not be cut off when the process ends.
+    /// Says farewell to WebSockets, which nothing else would end, and waits for what must not be cut off when the process
+    /// ends.
     pub async fn settle(&self) {
+        self.streams.leaving.cancel();
         self.renewals.settle().await;
     }
 

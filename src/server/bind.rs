@@ -17,13 +17,27 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::{Listen, Settings};
 
 /// Connections that wait in the kernel for each socket.
-const BACKLOG: i32 = 1_024;
+pub(super) const BACKLOG: i32 = 1_024;
 
 /// A socket that listens.
 #[derive(Debug)]
-pub(super) enum Listener {
+pub(super) struct Listener {
+    pub(super) socket: Listening,
+    pub(super) owner: Owner,
+}
+
+#[derive(Debug)]
+pub(super) enum Listening {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+/// Who decides whether somebody listens there tomorrow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Gateway,
+    /// Whoever waits at the socket when the gateway ends waits for the next one.
+    Systemd,
 }
 
 impl Listener {
@@ -32,9 +46,9 @@ impl Listener {
     /// # Errors
     /// When the kernel does not say.
     pub(super) fn place(&self) -> io::Result<Listen> {
-        Ok(match self {
-            Self::Tcp(listener) => Listen::Tcp(listener.local_addr()?),
-            Self::Unix(listener) => {
+        Ok(match &self.socket {
+            Listening::Tcp(listener) => Listen::Tcp(listener.local_addr()?),
+            Listening::Unix(listener) => {
                 let address = listener.local_addr()?;
                 Listen::Unix(address.as_pathname().map(Path::to_owned).unwrap_or_default())
             }
@@ -43,10 +57,21 @@ impl Listener {
 
     /// The same socket once more: whoever takes a connection first has it.
     fn again(&self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
-            Self::Unix(listener) => Self::Unix(listener.try_clone()?),
+        let socket = match &self.socket {
+            Listening::Tcp(listener) => Listening::Tcp(listener.try_clone()?),
+            Listening::Unix(listener) => Listening::Unix(listener.try_clone()?),
+        };
+        Ok(Self {
+            socket,
+            owner: self.owner,
         })
+    }
+
+    fn ours(socket: Listening) -> Self {
+        Self {
+            socket,
+            owner: Owner::Gateway,
+        }
     }
 }
 
@@ -91,7 +116,7 @@ impl Binder {
                 let (listener, file) = unix(path, self.unix_mode, self.reuse_port)?;
                 self.files.push(file);
                 // A socket that was renamed still has its earlier name.
-                let (_, listeners) = shared(Listener::Unix(listener), workers)?;
+                let (_, listeners) = shared(Listener::ours(Listening::Unix(listener)), workers)?;
                 Ok(vec![(listen.clone(), listeners)])
             }
             Listen::Systemd(name) => {
@@ -119,11 +144,11 @@ impl Binder {
         first.listen(BACKLOG)?;
         let first = TcpListener::from(first);
         let address = first.local_addr()?;
-        let mut listeners = vec![Listener::Tcp(first)];
+        let mut listeners = vec![Listener::ours(Listening::Tcp(first))];
         for _ in 1..workers {
             let next = self.socket(address, Sharing::WithWorkers)?;
             next.listen(BACKLOG)?;
-            listeners.push(Listener::Tcp(next.into()));
+            listeners.push(Listener::ours(Listening::Tcp(next.into())));
         }
         Ok((Listen::Tcp(address), listeners))
     }
@@ -278,15 +303,18 @@ impl Inherited {
     }
 
     fn take_one(&mut self, index: usize) -> io::Result<Option<Listener>> {
-        let listener = match self.sockets.take_tcp_listener(index) {
-            Ok(listener) => listener.map(Listener::Tcp),
-            Err(_) => self.sockets.take_unix_listener(index)?.map(Listener::Unix),
+        let socket = match self.sockets.take_tcp_listener(index) {
+            Ok(listener) => listener.map(Listening::Tcp),
+            Err(_) => self.sockets.take_unix_listener(index)?.map(Listening::Unix),
         };
-        match &listener {
-            Some(Listener::Tcp(listener)) => listener.set_nonblocking(true)?,
-            Some(Listener::Unix(listener)) => listener.set_nonblocking(true)?,
+        match &socket {
+            Some(Listening::Tcp(listener)) => listener.set_nonblocking(true)?,
+            Some(Listening::Unix(listener)) => listener.set_nonblocking(true)?,
             None => {}
         }
-        Ok(listener)
+        Ok(socket.map(|socket| Listener {
+            socket,
+            owner: Owner::Systemd,
+        }))
     }
 }

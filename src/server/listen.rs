@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::{SockFilter, SockRef};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -15,9 +16,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{bind::Listener, pipe::Pipe};
+use super::{
+    bind::{BACKLOG, Listener, Listening, Owner},
+    pipe::Pipe,
+};
 use crate::identity::OVER_UNIX;
 
+/// `BPF_RET | BPF_K`: a program of the packet filter that keeps so many bytes.
+const RETURN: u16 = 0x06;
 /// How long accepting rests when the machine is out of something.
 const REST: Duration = Duration::from_millis(100);
 
@@ -25,6 +31,9 @@ const REST: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Door {
     listener: Accepting,
+    owner: Owner,
+    /// How many more are let in at most, once the door is closed.
+    last: Option<i32>,
     /// One for each connection that may be open.
     permits: Arc<Semaphore>,
     closing: CancellationToken,
@@ -51,9 +60,11 @@ impl Door {
     /// Outside a runtime with I/O.
     pub(super) fn open(listener: Listener, permits: Arc<Semaphore>, closing: CancellationToken) -> io::Result<Self> {
         Ok(Self {
-            listener: match listener {
-                Listener::Tcp(listener) => Accepting::Tcp(TcpListener::from_std(listener)?),
-                Listener::Unix(listener) => Accepting::Unix(UnixListener::from_std(listener)?),
+            owner: listener.owner,
+            last: None,
+            listener: match listener.socket {
+                Listening::Tcp(listener) => Accepting::Tcp(TcpListener::from_std(listener)?),
+                Listening::Unix(listener) => Accepting::Unix(UnixListener::from_std(listener)?),
             },
             permits,
             closing,
@@ -65,10 +76,28 @@ impl Door {
     /// The next connection; none when the door is closed and nobody waits at it any more.
     pub(super) async fn next(&mut self) -> Option<Guest> {
         let closing = self.closing.clone();
-        let accepted = closing.run_until_cancelled(self.knock()).await;
-        // Whoever the kernel has let in already would be thrown out when the socket closes.
+        let accepted = match self.last {
+            None => closing.run_until_cancelled(self.knock()).await,
+            Some(_) => None,
+        };
         let (stream, peer) = accepted.or_else(|| self.waiting())?;
         self.seat(stream, peer).await
+    }
+
+    /// Whoever the kernel has let in already would be thrown out when the socket closes, so they are let in here too.
+    fn waiting(&mut self) -> Option<(Pipe, IpAddr)> {
+        if self.owner == Owner::Systemd {
+            return None;
+        }
+        let last = match self.last {
+            Some(last) => last,
+            None => {
+                self.listener.turn_away();
+                BACKLOG
+            }
+        };
+        self.last = Some(last.checked_sub(1)?);
+        (last > 0).then(|| self.listener.waiting()).flatten()
     }
 
     /// Takes the connection first and waits for its place then: a place that is held for whoever may come next would
@@ -96,17 +125,6 @@ impl Door {
         }
     }
 
-    /// A connection that nobody has to wait for.
-    fn waiting(&self) -> Option<(Pipe, IpAddr)> {
-        loop {
-            match self.listener.poll_accept(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Ok(accepted)) => return Some(accepted),
-                Poll::Ready(Err(error)) if is_of_client(&error) => {}
-                Poll::Ready(Err(_)) | Poll::Pending => return None,
-            }
-        }
-    }
-
     /// The machine lacks descriptors or memory: trying at once again would only burn its processor too.
     async fn rest(&mut self, error: &io::Error) {
         if !self.is_starved {
@@ -118,6 +136,29 @@ impl Door {
 }
 
 impl Accepting {
+    /// Lets the kernel drop whatever comes to a TCP socket from now on. Whoever connects in the moment that is left tries
+    /// again by itself a second later, and then finds another gateway at the address, if there is one: without this, that
+    /// connection would be reset.
+    fn turn_away(&self) {
+        const NOTHING: SockFilter = SockFilter::new(RETURN, 0, 0, 0);
+        if let Self::Tcp(listener) = self
+            && let Err(error) = SockRef::from(listener).attach_filter(&[NOTHING])
+        {
+            tracing::debug!(%error, "connections of the last moment may be reset");
+        }
+    }
+
+    /// A connection that nobody has to wait for.
+    fn waiting(&self) -> Option<(Pipe, IpAddr)> {
+        loop {
+            match self.poll_accept(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(accepted)) => return Some(accepted),
+                Poll::Ready(Err(error)) if is_of_client(&error) => {}
+                Poll::Ready(Err(_)) | Poll::Pending => return None,
+            }
+        }
+    }
+
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Pipe, IpAddr)>> {
         Poll::Ready(Ok(match self {
             Self::Tcp(listener) => {

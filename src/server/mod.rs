@@ -49,7 +49,7 @@ pub trait Handle: Send + Sync + 'static {
     /// Whether the word of whoever is there counts on where others are.
     fn trusts(&self, peer: IpAddr) -> bool;
 
-    /// Waits for what must not be cut off though nobody waits for it.
+    /// Is called at the end: waits for what must not be cut off though nobody waits for it.
     fn settle(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }

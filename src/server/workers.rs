@@ -27,6 +27,10 @@ use super::{
 };
 use crate::telemetry::Metrics;
 
+/// How long a connection that nobody has asked for anything, or any more, is still listened to when the doors are closed: the
+/// request may be on its way.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// What all workers have in common.
 #[derive(Debug)]
 pub(super) struct Shared<H> {
@@ -110,19 +114,26 @@ fn run(runtime: &Runtime, abort: &CancellationToken, work: impl Future<Output = 
 /// What is waited for is sockets, upgraded ones too, and what the handler cannot leave. Other tasks that nobody waits for
 /// any more end with the runtime.
 async fn work<H: Handle>(listeners: Vec<(Entrance, Listener)>, shared: Arc<Shared<H>>) -> io::Result<()> {
-    let (closing, open) = (CancellationToken::new(), TaskTracker::new());
+    let (closed, closing, open) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     for (entrance, listener) in listeners {
-        let door = Door::open(listener, shared.permits.clone(), closing.clone())?;
-        let shared = shared.clone();
-        tokio::spawn(receive(door, entrance, shared, closing.clone(), open.clone()));
+        let door = Door::open(listener, shared.permits.clone(), closed.clone())?;
+        let received = receive(door, entrance, shared.clone(), closing.clone(), open.clone());
+        // In a task that is waited for: it lets in whoever still stands at the door.
+        tokio::spawn(open.track_future(received));
     }
     shared.stop.drain.cancelled().await;
     // Whoever balances the load takes a moment to notice that we are leaving, and still sends clients.
     sleep(shared.drain_delay).await;
-    closing.cancel();
+    closed.cancel();
     open.close();
     let settled = async {
-        open.wait().await;
+        tokio::join!(shared.handler.settle(), async {
+            if timeout(LAST_CALL, open.wait()).await.is_err() {
+                closing.cancel();
+            }
+            open.wait().await;
+        });
+        // Those who were served last may have begun something.
         shared.handler.settle().await;
     };
     if timeout(shared.drain_timeout, settled).await.is_err() {
@@ -151,9 +162,7 @@ async fn receive<H: Handle>(
                 return;
             };
             let reception = Reception {
-                handler: shared.handler.clone(),
-                metrics: shared.metrics.clone(),
-                target_bytes: shared.limits.target_bytes,
+                shared: shared.clone(),
                 peer: visitor.peer.clone(),
                 entrance,
             };

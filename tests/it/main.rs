@@ -19,6 +19,7 @@ mod faults;
 mod floor_plan;
 mod forwarding;
 mod grpc;
+mod handover;
 mod hostile;
 mod http2;
 mod keeping;

@@ -150,6 +150,8 @@ tables! {
         keep_alive: Timeout,
         /// From the first byte of a request's head to its last.
         header_timeout: Timeout,
+        /// How long a connection of HTTP/2 is used.
+        connection_age: Timeout,
         /// Between two pieces of a request body.
         body_idle_timeout: Timeout,
         /// A request body.

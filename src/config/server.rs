@@ -141,6 +141,7 @@ fn limits(table: &file::Limits) -> Limits {
         handshake_timeout: wait(&table.handshake_timeout, default.handshake_timeout),
         keep_alive: wait(&table.keep_alive, default.keep_alive),
         header_timeout: wait(&table.header_timeout, default.header_timeout),
+        connection_age: wait(&table.connection_age, default.connection_age),
         ..default
     }
 }

@@ -17,7 +17,7 @@ use hyper::{
     service::{Service, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -110,6 +110,7 @@ where
         outcome = connection.as_mut() => Some(outcome),
         () = closing.cancelled() => None,
         () = traffic.rests(limits.keep_alive) => None,
+        () = sleep(limits.connection_age) => None,
     };
     if let Some(outcome) = outcome {
         return outcome.map_err(Into::into);

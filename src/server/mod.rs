@@ -317,6 +317,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// From the first byte of a request's head to its last.
     pub header_timeout: Duration,
+    /// How long a connection of HTTP/2 is used; then the client is told to open another.
+    pub connection_age: Duration,
     /// How long a client may take nothing of an answer.
     pub stall: Duration,
 }
@@ -331,6 +333,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             header_timeout: Duration::from_secs(15),
+            connection_age: Duration::from_secs(3_600),
             stall: Duration::from_secs(30),
         }
     }

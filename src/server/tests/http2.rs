@@ -412,6 +412,42 @@ async fn f_10_who_resets_what_it_opens_again_and_again_is_sent_away() {
 }
 
 #[tokio::test]
+async fn f_10_who_makes_us_reset_streams_again_and_again_is_sent_away() {
+    // CVE-2025-8671: each stream ends by a mistake of the client, and its request would go on.
+    let house = open(patient());
+    let mut client = house.speak().await;
+    let mut bytes = Vec::new();
+    for stream in (1_u32..=2_000).step_by(2) {
+        let head = head("/slow", &[]);
+        for (kind, flags, payload) in [
+            (HEADERS, END_HEADERS | END_STREAM, &*head),
+            // More than a window can be (RFC 9113 §6.9.1).
+            (WINDOW_UPDATE, 0, &[0x7f, 0xff, 0xff, 0xff]),
+        ] {
+            bytes.extend([0, 0, payload.len() as u8, kind, flags]);
+            bytes.extend(stream.to_be_bytes());
+            bytes.extend(payload);
+        }
+    }
+    let _ = client.0.write_all(&bytes).await;
+    assert_eq!(client.farewells().await, [ENHANCE_YOUR_CALM]);
+    house.is_left().await;
+}
+
+#[tokio::test]
+async fn f_08_a_connection_is_not_used_for_ever() {
+    let mut settings = patient();
+    settings.limits.connection_age = Duration::from_millis(300);
+    let house = open(settings);
+    let mut client = house.speak().await;
+    client.get(1, "/slow", &[]).await;
+    assert_eq!(client.next_of(GOAWAY).await.code(), 0);
+    house.stub.gate.notify_one();
+    assert_eq!(client.answer(1).await, good("late"), "what is under way is finished");
+    house.is_left().await;
+}
+
+#[tokio::test]
 async fn f_10_a_head_without_end_is_not_read_for_ever() {
     let house = open(settings());
     let mut client = house.speak().await;

@@ -6,15 +6,18 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::SendRequest, ext::Protocol};
 use http::{Method, Request, Response, StatusCode};
 use tokio::{
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     time::timeout,
 };
 
 use crate::support::{
+    authority::Authority,
     browser::Browser,
+    chromium::{Chromium, chromium_is_installed},
     house::House,
-    lasting::application,
-    wire::{PATIENCE, answering},
+    lasting::{application, key_in, switch},
+    wire::{PATIENCE, answering, head},
 };
 
 const CLOSED_BY_POLICY: &[u8] = &[0x88, 2, 0x03, 0xF0];
@@ -234,4 +237,42 @@ async fn no_other_tunnel_is_dug() {
     assert!(answer.status().is_client_error(), "{}", answer.status());
     assert_eq!(house.upstream.requests(), 0);
     Socket::open(&client, &house.url("/public/live"), &[]).await;
+}
+
+#[tokio::test]
+async fn a_real_browser_opens_its_websocket_in_a_stream_beside_the_page() {
+    if !chromium_is_installed() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    let authority = Authority::new();
+    let house = House::open_at("https://localhost", &authority.tls(&["localhost"]), |address| {
+        format!(
+            "\n[route.socket]\nurl = \"https://localhost:{}/public/socket\"\nupstream = \"http://{upstream}\"\nauth = [\"public\"]\n",
+            address.port()
+        )
+    })
+    .await;
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = head(&mut stream).await;
+        let switch = switch(&key_in(&head).unwrap());
+        stream.write_all(switch.as_bytes()).await.unwrap();
+        (head.to_ascii_lowercase(), stream)
+    });
+    let chromium = Chromium::start_trusting_everybody().await;
+    chromium.open(&house.url("/public/")).await;
+    let script = "const say = arguments[0];
+        const socket = new WebSocket(`wss://${location.host}/public/socket`);
+        socket.onopen = () => say('open');
+        socket.onerror = () => say('error');";
+    assert_eq!(chromium.said_by(script).await, "open");
+    let (head, _stream) = timeout(PATIENCE, asked).await.unwrap().unwrap();
+    assert!(head.starts_with("get /public/socket http/1.1\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nvia: 2.0 vestibule\r\n"),
+        "it came over HTTP/1.1: {head}"
+    );
+    assert!(head.contains("\r\norigin: https://localhost:"), "{head}");
 }

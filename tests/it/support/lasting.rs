@@ -37,10 +37,7 @@ pub async fn application(listener: TcpListener) {
 
 async fn serve(mut stream: TcpStream) {
     let head = head(&mut stream).await;
-    let key = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.to_owned())
-    });
+    let key = key_in(&head);
     let head = head.to_ascii_lowercase();
     if head.contains(SLOW) {
         tokio::time::sleep(SLOWNESS).await;
@@ -62,8 +59,16 @@ async fn serve(mut stream: TcpStream) {
     }
 }
 
+/// What a handshake wants to be hashed.
+pub fn key_in(head: &str) -> Option<String> {
+    head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.to_owned())
+    })
+}
+
 /// The answer to a handshake (RFC 6455 §4.2.2).
-fn switch(key: &str) -> String {
+pub fn switch(key: &str) -> String {
     let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let accept = STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()));
     format!(

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Limits,
+    calm::Calm,
     connection::{Broken, plain},
     patience, stream,
     visitor::Visitor,
@@ -105,7 +106,7 @@ where
         }
     });
     let streams = stream::Spawner::new(limits.stall, traffic.clone());
-    let mut connection = pin!(limited(limits, streams).serve_connection(TokioIo::new(socket), answer));
+    let mut connection = pin!(limited(limits, streams).serve_connection(TokioIo::new(Calm::new(socket)), answer));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => Some(outcome),
         () = closing.cancelled() => None,

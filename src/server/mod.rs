@@ -3,6 +3,7 @@
 mod address;
 mod admin;
 mod bind;
+mod calm;
 mod connection;
 mod http2;
 mod listen;

@@ -1,6 +1,6 @@
-//! A process that has run out of descriptors.
+//! A process that has run out of descriptors, or of a disk.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use tokio::{
     io::AsyncWriteExt,
@@ -15,18 +15,8 @@ use crate::support::{
     wire::{PATIENCE, head},
 };
 
-/// Clock ticks of the processor that a process has used, in its own code and in the kernel.
-fn ticks(process: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<_> = fields.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
-#[tokio::test]
-async fn f_22_without_descriptors_it_rests_serves_those_it_has_and_recovers() {
-    let (address, admin, upstream) = (free_address(), free_address(), EchoUpstream::start().await);
-    let text = format!(
+fn configuration(address: SocketAddr, admin: SocketAddr, upstream: &EchoUpstream) -> String {
+    format!(
         r#"
 server.listen = ["{address}"]
 server.workers = 2
@@ -44,7 +34,21 @@ upstream = "http://{}"
 auth = ["public"]
 "#,
         upstream.address
-    );
+    )
+}
+
+/// Clock ticks of the processor that a process has used, in its own code and in the kernel.
+fn ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<_> = fields.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test]
+async fn f_22_without_descriptors_it_rests_serves_those_it_has_and_recovers() {
+    let (address, admin, upstream) = (free_address(), free_address(), EchoUpstream::start().await);
+    let text = configuration(address, admin, &upstream);
     let limited = |file: &Path| {
         let mut command = Command::new("sh");
         let script = "ulimit -n 64; exec \"$@\"";
@@ -81,4 +85,43 @@ auth = ["public"]
     };
     timeout(PATIENCE, recovered).await.expect("it does not recover");
     gateway.stop();
+}
+
+#[tokio::test]
+async fn f_15_a_log_on_a_full_disk_stops_nothing() {
+    let (address, admin, upstream) = (free_address(), free_address(), EchoUpstream::start().await);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vestibule.toml");
+    std::fs::write(&file, configuration(address, admin, &upstream)).unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut gateway = Command::new(PROGRAM)
+        .args(["run", "--config"])
+        .arg(&file)
+        .stdout(full)
+        .spawn()
+        .unwrap();
+    let client = client();
+    let ready = async {
+        while client.get(format!("http://{admin}/readyz")).send().await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, ready).await.expect("it does not start");
+    for _ in 0..200 {
+        let asked = client.get(format!("http://{address}/")).send();
+        assert_eq!(
+            timeout(PATIENCE, asked).await.expect("it stopped").unwrap().status(),
+            200
+        );
+    }
+    let pid = gateway.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || gateway.wait().unwrap());
+    assert!(
+        timeout(PATIENCE, ended)
+            .await
+            .expect("it does not end")
+            .unwrap()
+            .success()
+    );
 }

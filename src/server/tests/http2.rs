@@ -9,6 +9,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 // Types of frames (RFC 9113 §6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
@@ -482,6 +483,32 @@ async fn f_10_frames_that_cost_only_us_are_not_answered_for_ever() {
             }
         };
         timeout(Duration::from_secs(10), flood).await.expect("it is kept");
+        house.is_left().await;
+    }
+}
+
+#[tokio::test]
+async fn f_10_whoever_floods_is_cut_off_though_it_takes_every_answer() {
+    let house = open(patient());
+    for (kind, stream, payload) in [
+        (PING, 0, &[0; 8][..]),
+        (SETTINGS, 0, &[]),
+        (PRIORITY, 1, &[0, 0, 0, 0, 9]),
+    ] {
+        let client = house.speak().await;
+        let mut one = vec![0, 0, payload.len() as u8, kind, 0];
+        one.extend(u32::to_be_bytes(stream));
+        one.extend(payload);
+        let many = one.repeat(100);
+        let (mut reader, mut writer) = client.0.into_split();
+        let taking = tokio::spawn(async move { while matches!(reader.read(&mut [0; 4_096]).await, Ok(1..)) {} });
+        let mut sent = 0;
+        while writer.write_all(&many).await.is_ok() {
+            sent += 100;
+            assert!(sent < 1_000_000, "it goes on and on: {kind}");
+        }
+        assert!(sent >= 9_900, "cut off after {sent}");
+        taking.await.unwrap();
         house.is_left().await;
     }
 }

@@ -8,8 +8,8 @@ use std::{
 use http::HeaderName;
 
 use super::{
-    address::is_loopback, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server, tls,
-    value::CookieDomain,
+    address::is_loopback, listen, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server,
+    tls, value::CookieDomain,
 };
 use crate::{
     gateway,
@@ -57,7 +57,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
         None => unencrypted(&server, &routes, load),
     }
     shared_listener(&server, load);
-    clients_without_address(&server, load);
+    listen::clients_without_address(&server, load);
     uncertified(&server, &routes, load);
     load.no_twins(&[&*server.listen, &*server.redirect].concat());
     if let Some(domain) = &cookie_domain {
@@ -172,22 +172,6 @@ fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
         load.findings
             .warning(address.at, message, instead)
             .see(url, "an http URL");
-    }
-}
-
-/// Whoever comes over a Unix socket has no address of their own.
-fn clients_without_address(server: &Server, load: &mut Load<'_>) {
-    if server.trusted_proxies.over_unix {
-        return;
-    }
-    let over_unix = |address: &&At<Listen>| matches!(address.value, Listen::Unix(_));
-    for address in server.listen.iter().filter(over_unix) {
-        let message = format!(
-            "whoever comes over {} has no address: all of them count as one",
-            address.value
-        );
-        let instead = "add \"unix\" to `trusted_proxies`, and let the proxy there set X-Forwarded-For";
-        load.findings.warning(address.at, message, instead);
     }
 }
 

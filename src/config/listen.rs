@@ -4,7 +4,11 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use ipnet::IpNet;
 
-use super::read::{At, Field, FromText, Wrong, wrong};
+use super::{
+    load::Load,
+    read::{At, Field, FromText, Wrong, wrong},
+    server::Server,
+};
 use crate::{identity::Proxies, server::Listen};
 
 /// As long as the kernel's room for the path of a socket, less what a name beside it needs for a moment.
@@ -79,6 +83,22 @@ pub(super) fn proxies(given: &Field<Vec<At<Proxy>>>) -> Proxies {
         }
     }
     proxies
+}
+
+/// Whoever comes over a Unix socket has no address of their own.
+pub(super) fn clients_without_address(server: &Server, load: &mut Load<'_>) {
+    if server.trusted_proxies.over_unix {
+        return;
+    }
+    let over_unix = |address: &&At<Listen>| matches!(address.value, Listen::Unix(_));
+    for address in server.listen.iter().filter(over_unix) {
+        let message = format!(
+            "whoever comes over {} has no address: all of them count as one",
+            address.value
+        );
+        let instead = "add \"unix\" to `trusted_proxies`, and let the proxy there set X-Forwarded-For";
+        load.findings.warning(address.at, message, instead);
+    }
 }
 
 /// Who may open a file: the digits of `chmod`.

@@ -156,6 +156,29 @@ async fn i_7_who_comes_over_a_unix_socket_that_nobody_vouches_for_has_no_address
 }
 
 #[tokio::test]
+async fn over_a_unix_socket_a_trusted_proxy_may_send_the_header_of_the_proxy_protocol() {
+    let (sockets, upstream) = (Sockets::new(), EchoUpstream::start().await);
+    let ask = async |proxies: &str, name: &str| {
+        let lines = format!(
+            "server.listen = [\"unix:{}\"]\nserver.trusted_proxies = [\"{proxies}\"]\nserver.proxy_protocol = true\nadmin.listen = \"{}\"",
+            sockets.path(name).display(),
+            free_address()
+        );
+        let _gateway = start(&lines, &upstream);
+        let mut stream = UnixStream::connect(sockets.path(name)).await.unwrap();
+        let header = "PROXY TCP6 2001:db8::9 2001:db8::1 50000 443\r\n";
+        let request = "GET / HTTP/1.1\r\nHost: wiki.example.com\r\nConnection: close\r\n\r\n";
+        let _ = stream.write_all(format!("{header}{request}").as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    };
+    assert!(ask("unix", "a").await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(told(&upstream.last(), "x-forwarded-for"), ["2001:db8::9"]);
+    assert_eq!(ask("10.0.0.0/8", "b").await, "", "whoever else is there");
+}
+
+#[tokio::test]
 async fn a_socket_that_nobody_listens_at_is_taken_over_and_no_other_file() {
     let (sockets, upstream) = (Sockets::new(), EchoUpstream::start().await);
     let http = sockets.path("http");

@@ -281,6 +281,17 @@ fn unencrypted_sessions_are_warned_about() {
 }
 
 #[test]
+fn i7_clients_that_nobody_tells_apart_are_warned_about() {
+    let with = |proxies: &str| {
+        let server = format!("[server]\nlisten = [\"unix:/run/a.sock\"]\ntrusted_proxies = [{proxies}]\n");
+        warnings(&read(&format!("{server}{PROVIDER}{ROUTE}")).unwrap())
+    };
+    let words = "whoever comes over unix:/run/a.sock has no address";
+    assert!(with("").contains(words) && with("\"10.0.0.0/8\"").contains(words));
+    assert!(!with("\"unix\"").contains(words));
+}
+
+#[test]
 fn a_scope_that_no_login_asks_for_is_warned_about() {
     let allow = "[route.wiki.allow]\nscopes = [\"openid\", \"wiki.read\"]\n";
     let settings = read(&format!("{PROVIDER}{ROUTE}{allow}")).unwrap();

@@ -211,6 +211,39 @@ async fn a_socket_that_nobody_listens_at_is_taken_over_and_no_other_file() {
     assert_eq!(fs::read_to_string(&http).unwrap(), "somebody's diary");
 }
 
+#[tokio::test]
+async fn the_commands_for_operators_ask_over_a_unix_socket_too() {
+    let (sockets, upstream) = (Sockets::new(), EchoUpstream::start().await);
+    let admin = format!("unix:{}", sockets.path("admin").display());
+    let lines = format!(
+        "server.listen = [\"{}\"]\nadmin.listen = \"{admin}\"\nadmin.token_file = \"token\"\nsession.store = \"memory\"",
+        free_address()
+    );
+    let nowhere = free_address();
+    let gateway = Process::start(
+        &file(&lines, &upstream),
+        &[("token", "the-token-of-the-operator")],
+        nowhere,
+        nowhere,
+    );
+    let token = gateway.path("token");
+    let output = tokio::task::spawn_blocking(move || {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["sessions", "list", "--json", "--admin", &admin, "--token-file"])
+            .arg(token);
+        command.output().unwrap()
+    });
+    let output = output.await.unwrap();
+    let (said, error) = [output.stdout, output.stderr]
+        .map(|text| String::from_utf8(text).unwrap())
+        .into();
+    assert!(
+        output.status.success() && said.contains("\"sessions\""),
+        "{said}{error}"
+    );
+}
+
 /// Hands two sockets over as systemd does: as descriptors 3 and 4, with names.
 fn activated(file: &Path, first: OwnedFd, second: OwnedFd, names: &str) -> Command {
     let script = "exec 3<&0 4<&2 0</dev/null 2>&1; export LISTEN_PID=$$; exec \"$@\"";

@@ -243,3 +243,25 @@ async fn f_14_websockets_are_told_that_the_gateway_goes_away() {
     );
     drop(deaf);
 }
+
+#[tokio::test]
+async fn f_14_a_second_signal_ends_it_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free_address();
+    let mut gateway = start(&[address.to_string()], listener.local_addr().unwrap());
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: wiki.example.com\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    // The application has the request, and thinks about it.
+    let _thinking = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    gateway.signal("-TERM");
+    gateway.line_with("stopping");
+    gateway.signal("-TERM");
+    gateway.line_with("stopped at once");
+    let ended = tokio::task::spawn_blocking(move || gateway.child.wait().unwrap());
+    assert!(timeout(PATIENCE, ended).await.expect("it goes on").unwrap().success());
+    assert!(
+        matches!(stream.read(&mut [0; 8]).await, Ok(0) | Err(_)),
+        "there is no answer any more"
+    );
+}

@@ -1,6 +1,7 @@
 //! Who somebody is: the words that every room shares. Pure.
 
 mod peer;
+mod proxies;
 mod strength;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -8,7 +9,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
-pub use peer::{Peer, Vouchers};
+pub use peer::{OVER_UNIX, Peer, UNKNOWN, Vouchers};
+pub use proxies::Proxies;
 pub use strength::{Shortfall, Strength, auth_time};
 
 use crate::time::Timestamp;

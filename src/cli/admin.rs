@@ -7,13 +7,19 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use clap::Args;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::{net::TcpStream, runtime::Builder, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    runtime::Builder,
+    time::timeout,
+};
 
 use super::No;
 use crate::secret::Secret;
@@ -21,7 +27,7 @@ use crate::secret::Secret;
 /// Which gateway is asked, and how it answers.
 #[derive(Debug, Args)]
 pub(super) struct Admin {
-    /// The admin listener of the gateway.
+    /// The admin listener of the gateway; or its Unix socket, as `unix:/run/vestibule/admin.sock`.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4181")]
     admin: String,
     /// The file that `token_file` in [admin] names.
@@ -94,15 +100,26 @@ fn reason(status: StatusCode, text: &str) -> String {
 }
 
 async fn ask(admin: &str, method: Method, path: &str, token: &Secret) -> io::Result<(StatusCode, String)> {
-    let stream = TokioIo::new(TcpStream::connect(admin).await?);
-    let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
+    let socket = admin.strip_prefix("unix:");
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header(header::HOST, admin)
+        .header(header::HOST, if socket.is_some() { "localhost" } else { admin })
         .header(header::AUTHORIZATION, format!("Bearer {}", token.expose()))
-        .body(Empty::<bytes::Bytes>::new())
+        .body(Empty::new())
         .map_err(io::Error::other)?;
+    match socket {
+        Some(socket) => exchange(UnixStream::connect(socket).await?, request).await,
+        None => exchange(TcpStream::connect(admin).await?, request).await,
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Empty<Bytes>>,
+) -> io::Result<(StatusCode, String)> {
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(io::Error::other)?;
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(io::Error::other)?;
         let status = answer.status();

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     io::{self, Write as _},
-    net::SocketAddr,
     time::Duration,
 };
 
@@ -20,7 +19,7 @@ use crate::{
         Access, Admission, ClaimRule, ClientCertificate, Host, Mode, OnForbidden, OnUnauthenticated, Origin,
         Path as UrlPath, Preflight, Requirements, Route, RouteUrl, WELL_KNOWN, Wanted,
     },
-    server,
+    server::{self, Listen},
     time::{Clock, SystemClock},
     upstream::{self, Asker, AuthorizationOwner, Onward, vouch::Vouching},
 };
@@ -64,7 +63,7 @@ fn in_words(settings: &Settings) -> String {
 }
 
 fn listeners(server: &server::Settings) -> String {
-    let listed = |addresses: &[SocketAddr]| {
+    let listed = |addresses: &[Listen]| {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         addresses.join(", ")
     };

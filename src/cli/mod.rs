@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod keygen;
+mod notify;
 mod rehearsal;
 pub mod reload;
 pub mod run;

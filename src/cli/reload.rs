@@ -160,6 +160,10 @@ impl Started {
         let (server, store, cookie) = (&changed.server, &changed.store, &changed.cookie);
         named(&[
             ("`listen` in [server]", self.server.listen != server.listen),
+            (
+                "`proxy_protocol` in [server]",
+                self.server.proxy_protocol != server.proxy_protocol,
+            ),
             ("`listen` in [admin]", self.server.admin != server.admin),
             (
                 "`redirect_listen` in [server.tls]",
@@ -190,6 +194,8 @@ impl Started {
         let (server, log) = (&changed.server, &changed.log);
         named(&[
             ("`workers` in [server]", self.server.workers != server.workers),
+            ("`unix_mode` in [server]", self.server.unix_mode != server.unix_mode),
+            ("`reuse_port` in [server]", self.server.reuse_port != server.reuse_port),
             ("`h2c` in [server]", self.server.spoken != server.spoken),
             (
                 "`drain_delay` in [server]",

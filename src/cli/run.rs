@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    No,
+    No, notify,
     reload::{Reloader, Started},
     watch::Watch,
 };
@@ -16,7 +16,7 @@ use crate::{
     config::{self, Settings, Sources, Warning},
     gateway::{self, Generations, Parts},
     server::{
-        BindError, Running, Server,
+        BindError, Listen, Running, Server,
         tls::{Front, TlsError},
     },
     telemetry::{self, Metrics},
@@ -43,19 +43,29 @@ pub enum StartError {
 
 /// What to do about an address that cannot be listened at.
 fn remedy(error: &BindError) -> &'static str {
-    match error.error.kind() {
-        io::ErrorKind::AddrInUse => {
+    match (&error.address, error.error.kind()) {
+        (Listen::Systemd(_), _) => {
+            "start the program by a socket unit of systemd (deploy/vestibule.socket), whose FileDescriptorName= is the \
+             name that is written after \"systemd:\""
+        }
+        (Listen::Unix(_), io::ErrorKind::AddrInUse) => {
+            "another program listens there: stop it, or write another path as `listen` in [server] or [admin]"
+        }
+        (Listen::Unix(_), _) => {
+            "check that its directory is there and that the program may write in it, and that no other file has its name"
+        }
+        (Listen::Tcp(_), io::ErrorKind::AddrInUse) => {
             "another program does: stop it, or write another address as `listen` in [server] or [admin]"
         }
-        io::ErrorKind::AddrNotAvailable => {
+        (Listen::Tcp(_), io::ErrorKind::AddrNotAvailable) => {
             "this machine has no such address: correct `listen` in [server] or [admin], \
              or listen at 0.0.0.0 or [::] for all it has"
         }
-        io::ErrorKind::PermissionDenied => {
+        (Listen::Tcp(_), io::ErrorKind::PermissionDenied) => {
             "ports below 1024 are for those whom the system allows: write a higher one as `listen` in [server] or \
              [admin], or give the program CAP_NET_BIND_SERVICE"
         }
-        _ => "check `listen` in [server] and [admin], and `redirect_listen` in [server.tls]",
+        (Listen::Tcp(_), _) => "check `listen` in [server] and [admin], and `redirect_listen` in [server.tls]",
     }
 }
 
@@ -117,6 +127,7 @@ fn serve(settings: Settings, watch: Watch) -> Result<(), No> {
         let reload = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
         let (running, reloader) = open(settings, Arc::new(SystemClock))?;
         announce(&running);
+        notify::ready();
         tokio::select! {
             outcome = until_stopped(running, &mut signals) => outcome,
             never = watch.keep_up(reloader, reload) => match never {},
@@ -125,13 +136,14 @@ fn serve(settings: Settings, watch: Watch) -> Result<(), No> {
 }
 
 fn announce(running: &Running) {
-    for address in running.addresses() {
+    let places = running.places();
+    for address in &places.listen {
         tracing::info!(%address, "listening");
     }
-    for address in running.redirect_addresses() {
+    for address in &places.redirect {
         tracing::info!(%address, "listening to send clients to https");
     }
-    if let Some(address) = running.admin_address() {
+    if let Some(address) = &places.admin {
         tracing::info!(%address, "listening for the operator: /livez, /readyz, /metrics");
     }
 }
@@ -142,6 +154,7 @@ pub(super) async fn until_stopped(running: Running, signals: &mut Signals) -> Re
         () = running.over() => return Err(No::Ended),
         () = signals.next() => tracing::info!("stopping: requests under way may finish, a second signal ends them"),
     }
+    notify::stopping();
     running.drain();
     tokio::select! {
         () = running.over() => tracing::info!("stopped"),
@@ -184,7 +197,7 @@ mod tests {
             (io::ErrorKind::PermissionDenied, "CAP_NET_BIND_SERVICE"),
             (io::ErrorKind::Other, "check `listen` in [server]"),
         ] {
-            let address = ([127, 0, 0, 1], 80).into();
+            let address = Listen::Tcp(([127, 0, 0, 1], 80).into());
             let error = kind.into();
             let text = StartError::from(BindError { address, error }).to_string();
             assert!(

@@ -15,7 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::reload::Reloader;
+use super::{notify, reload::Reloader};
 use crate::{
     config::{self, Problems, Settings, Sources},
     time::{Clock, SystemClock},
@@ -55,11 +55,16 @@ impl Watch {
                 Some(()) = told.recv() => true,
                 _ = rounds.tick() => self.enabled && self.has_changed().await,
             };
-            if due && let Some(loaded) = self.load().await {
+            if !due {
+                continue;
+            }
+            notify::reloading();
+            if let Some(loaded) = self.load().await {
                 self.enabled = loaded.as_ref().map_or(self.enabled, |settings| settings.watch);
                 // What became of it stands in the log.
                 drop(reloader.take(loaded));
             }
+            notify::ready();
         }
     }
 

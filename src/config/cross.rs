@@ -1,20 +1,22 @@
 //! What only means something together: routes beside routes, hosts beside cookies, listeners beside URLs.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use http::HeaderName;
-use ipnet::IpNet;
 
 use super::{
-    address::is_loopback, edits, load::Load, provider::Offer, read::At, report::Span, route::Placed, server::Server,
-    tls, value::CookieDomain,
+    address::is_loopback, edits, listen, load::Load, provider::Offer, read::At, report::Span, route::Placed,
+    server::Server, tls, value::CookieDomain,
 };
 use crate::{
     gateway,
-    identity::ClaimPath,
+    identity::{ClaimPath, Proxies},
     policy::{Access, Admission, Host, Path, Requirements, Route, RouteUrl, Routes, Scheme, Tie},
     provider,
-    server::{self, tls::KeyPair},
+    server::{self, Listen, tls::KeyPair},
     upstream::{
         self,
         headers::{Piece, ScrubSettings, Source},
@@ -36,7 +38,7 @@ pub(super) struct Whole {
 pub(super) struct Checked {
     pub(super) server: server::Settings,
     pub(super) gateway: gateway::settings::Settings,
-    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) trusted_proxies: Proxies,
     pub(super) routes: Routes,
     pub(super) upstreams: Vec<upstream::Settings>,
 }
@@ -55,6 +57,7 @@ pub(super) fn check(whole: Whole, load: &mut Load<'_>) -> Option<Checked> {
         None => unencrypted(&server, &routes, load),
     }
     shared_listener(&server, load);
+    listen::clients_without_address(&server, load);
     uncertified(&server, &routes, load);
     unasked(&server, &routes, load);
     load.no_twins(&[&*server.listen, &*server.redirect].concat());
@@ -164,7 +167,8 @@ fn unencrypted(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
         );
     }
     let Some((_, _, url)) = http().next() else { return };
-    for address in server.listen.iter().filter(|address| !address.value.ip().is_loopback()) {
+    let is_open = |address: &&At<Listen>| matches!(&address.value, Listen::Tcp(address) if !address.ip().is_loopback());
+    for address in server.listen.iter().filter(is_open) {
         let message = format!("{} takes unencrypted requests from other machines", address.value);
         let instead = "listen at a loopback address, or write https URLs and add [server.tls]";
         load.findings
@@ -181,7 +185,7 @@ fn unasked(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
         let instead = "leave it out, and let the proxy that ends TLS ask for certificates";
         load.findings.problem(*at, message, instead);
     }
-    if !server.trusted_proxies.is_empty() {
+    if !server.trusted_proxies.are_none() {
         return;
     }
     for placed in routes.iter().filter(asked) {
@@ -194,6 +198,8 @@ fn unasked(server: &Server, routes: &[Placed], load: &mut Load<'_>) {
     }
 }
 
+const ANY_PORT: Listen = Listen::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+
 /// Probes and metrics are not for everybody.
 fn shared_listener(server: &Server, load: &mut Load<'_>) {
     for address in server
@@ -201,7 +207,7 @@ fn shared_listener(server: &Server, load: &mut Load<'_>) {
         .listen
         .iter()
         .chain(&server.server.redirect)
-        .filter(|address| Some(**address) == server.server.admin && address.port() != 0)
+        .filter(|address| Some(*address) == server.server.admin.as_ref() && **address != ANY_PORT)
     {
         let at = server
             .listen
@@ -217,7 +223,7 @@ fn shared_listener(server: &Server, load: &mut Load<'_>) {
             .chain(at)
             .collect();
         let message = format!("[server] and [admin] both listen at {address}");
-        let instead = "give each a port of its own";
+        let instead = "give each an address of its own";
         load.findings
             .problem(places.first().copied().unwrap_or_default(), message, instead);
     }
@@ -324,7 +330,7 @@ fn spans(index: usize, places: &[(Span, Vec<Span>)]) -> impl Iterator<Item = Spa
 }
 
 /// What the scrubber must know: every header that any route may emit (I4).
-pub(super) fn scrub(cookie: &str, trusted_proxies: Vec<IpNet>, upstreams: &[upstream::Settings]) -> ScrubSettings {
+pub(super) fn scrub(cookie: &str, trusted_proxies: Proxies, upstreams: &[upstream::Settings]) -> ScrubSettings {
     let mut names: Vec<HeaderName> = Vec::new();
     for upstream in upstreams {
         let told = upstream.identity_headers.iter().map(|header| &header.name);

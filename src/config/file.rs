@@ -3,11 +3,7 @@
 //! Durations are strings like `"30m"`, sizes like `"32KiB"`, and a claim is named by a dotted path, a JSON pointer or a
 //! URL. What is not listed here is refused.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use http::{HeaderName, Method};
 use ipnet::IpNet;
@@ -18,6 +14,7 @@ use super::{
     address::{CheckPath, IssuerUrl, Onward, ProviderUrl, ReservedPath, RouteAddress, TlsName},
     edits::{EditedName, EditedValue},
     identity,
+    listen::{FileMode, Proxy},
     measure::{AssertionLife, CheckInterval, LoginAge, Size, Skew, Timeout},
     read::{At, Field, FromText, Node, Place, Read, TableReader, Wrong, key_and_below, key_name, tables, words},
     rehearsal::{Asked, Claimed, Expectation},
@@ -34,7 +31,7 @@ use crate::{
     policy::{Client, ClientCertificate, Mode, OnForbidden, OnUnauthenticated, Preflight},
     provider::{BearerKind, UseUserinfo},
     secret::Secret,
-    server::tls::MinVersion,
+    server::{Listen, tls::MinVersion},
     session::SameSite,
     telemetry::LogFormat,
     upstream::{
@@ -88,10 +85,16 @@ tables! {
 
     /// Where the gateway listens.
     struct Server {
-        /// TCP addresses.
-        listen: NonEmpty<SocketAddr>,
-        /// Networks whose `X-Forwarded-*` headers count (I7).
-        trusted_proxies: Vec<At<IpNet>>,
+        /// TCP addresses, Unix sockets (`unix:/run/vestibule.sock`), and sockets that systemd opened (`systemd`, `systemd:NAME`).
+        listen: NonEmpty<Listen>,
+        /// Networks whose `X-Forwarded-*` headers count (I7); `unix`: whoever connects to a Unix socket.
+        trusted_proxies: Vec<At<Proxy>>,
+        /// Who may connect to a Unix socket: its mode.
+        unix_mode: FileMode,
+        /// Whether every connection begins with the header of the PROXY protocol.
+        proxy_protocol: bool,
+        /// Whether another gateway may take the same addresses, and be taken over from.
+        reuse_port: bool,
         /// Under it, on every route's origin, stand the gateway's own paths.
         auth_prefix: ReservedPath,
         /// How long new connections are still taken after SIGTERM.
@@ -120,8 +123,8 @@ tables! {
         min_version: MinVersion,
         /// Certificate authorities that vouch for clients, in PEM.
         client_ca_file: PathBuf,
-        /// TCP addresses where clients in clear text are sent to https.
-        redirect_listen: NonEmpty<SocketAddr>,
+        /// Addresses, written as those of `listen`, where clients in clear text are sent to https.
+        redirect_listen: NonEmpty<Listen>,
     }
 
     /// A certificate and its key.
@@ -148,6 +151,8 @@ tables! {
         keep_alive: Timeout,
         /// From the first byte of a request's head to its last.
         header_timeout: Timeout,
+        /// How long a connection of HTTP/2 is used.
+        connection_age: Timeout,
         /// Between two pieces of a request body.
         body_idle_timeout: Timeout,
         /// A request body.
@@ -162,8 +167,8 @@ tables! {
 
     /// The listener for probes and metrics.
     struct Admin {
-        /// One TCP address.
-        listen: SocketAddr,
+        /// One address, written as those of `listen` in [server]; of systemd, with its name.
+        listen: Listen,
         /// A file with the token of who may see and end sessions, and see refusals.
         token_file: PathBuf,
         /// As many refusals are kept, of people who are known and of strangers each; 0: none.

@@ -12,6 +12,7 @@ mod edits;
 mod file;
 mod header;
 mod identity;
+mod listen;
 mod load;
 mod measure;
 mod provider;

@@ -1,18 +1,17 @@
 //! The `[server]`, `[admin]` and `[log]` tables.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     thread::available_parallelism,
     time::Duration,
 };
 
-use ipnet::IpNet;
-
 use super::{
     address::ReservedPath,
     file,
+    listen::{self, FileMode},
     load::Load,
     measure::Timeout,
     read::{At, Field},
@@ -22,8 +21,9 @@ use super::{
 };
 use crate::{
     gateway::{self, settings::PerMinute},
+    identity::Proxies,
     secret::Secret,
-    server::{Limits, Settings, Spoken},
+    server::{Limits, Listen, Settings, Spoken},
     telemetry::LogSettings,
     upstream::BodyLimits,
 };
@@ -33,15 +33,15 @@ use crate::{
 pub(super) struct Server {
     pub(super) server: Settings,
     pub(super) gateway: gateway::settings::Settings,
-    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) trusted_proxies: Proxies,
     pub(super) bodies: BodyLimits,
     pub(super) watch: bool,
     /// The addresses that the file names.
-    pub(super) listen: Vec<At<SocketAddr>>,
-    pub(super) redirect: Vec<At<SocketAddr>>,
+    pub(super) listen: Vec<At<Listen>>,
+    pub(super) redirect: Vec<At<Listen>>,
     /// Where [server.tls] stands.
     pub(super) tls_at: Option<Span>,
-    pub(super) admin: Option<At<SocketAddr>>,
+    pub(super) admin: Option<At<Listen>>,
 }
 
 const PORT: u16 = 4180;
@@ -50,9 +50,10 @@ const DECISIONS: usize = 1_000;
 
 pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, load: &mut Load<'_>) -> Server {
     let mut table = table.or_default();
+    let proxies = listen::proxies(&table.trusted_proxies);
+    proxy_protocol(&table, &proxies, load);
     let listen = table.listen.into_value().map_or_else(Vec::new, |list| list.0);
-    let addresses = listen.iter().map(|address| address.value).collect();
-    let proxies = table.trusted_proxies.into_value().unwrap_or_default();
+    let addresses = listen.iter().map(|address| address.value.clone()).collect();
     let tls_at = table.tls.at();
     let (tls, redirect) = tls::settings(std::mem::take(&mut table.tls), &table.h2c, load);
     let prefix = table.auth_prefix.or(ReservedPath("/oauth2".into()));
@@ -61,13 +62,20 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
     let admin_token = admin.token_file.given().and_then(|file| admin_token(file, load));
     let decisions = admin.decisions.value().map_or(DECISIONS, |count| count.to_usize());
     let admin = admin.listen.given().cloned();
-    if let Some(admin) = admin.as_ref().filter(|admin| !admin.value.ip().is_loopback()) {
-        let message = format!(
-            "{} answers in clear text whoever reaches it: the token can be read on the way",
-            admin.value
-        );
+    if let Some(At { at, .. }) = admin.as_ref().filter(|admin| admin.value == Listen::Systemd(None)) {
+        let instead = "write \"systemd:admin\", and FileDescriptorName=admin into the socket's file";
+        load.findings
+            .problem(*at, "sockets of systemd without a name are those of [server]", instead);
+    }
+    if let Some(At {
+        at,
+        value: Listen::Tcp(address),
+    }) = &admin
+        && !address.ip().is_loopback()
+    {
+        let message = format!("{address} answers in clear text whoever reaches it: the token can be read on the way");
         let instead = "listen at a loopback address, or let nobody but the network of the monitoring reach it";
-        load.findings.advice(admin.at, message, instead);
+        load.findings.advice(*at, message, instead);
     }
     Server {
         bodies: body_limits(&limits),
@@ -78,9 +86,9 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
             } else {
                 addresses
             },
-            redirect: redirect.iter().map(|address| address.value).collect(),
+            redirect: redirect.iter().map(|address| address.value.clone()).collect(),
             tls,
-            admin: Some(admin.as_ref().map_or(loopback(ADMIN_PORT), |admin| admin.value)),
+            admin: Some(admin.as_ref().map_or(loopback(ADMIN_PORT), |admin| admin.value.clone())),
             workers: table
                 .workers
                 .value()
@@ -90,6 +98,9 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
                 false => Spoken::Http1,
             },
             limits: self::limits(&limits),
+            unix_mode: table.unix_mode.value().map_or(FileMode::default(), |mode| *mode).0,
+            proxy_protocol: table.proxy_protocol.or(false),
+            reuse_port: table.reuse_port.or(false),
             drain_delay: table.drain_delay.or(Duration::from_secs(5)),
             drain_timeout: table.drain_timeout.or(Duration::from_secs(30)),
         },
@@ -99,7 +110,7 @@ pub(super) fn settings(table: Field<file::Server>, admin: Field<file::Admin>, lo
             decisions,
             per_minute: per_minute(&limits),
         },
-        trusted_proxies: proxies.into_iter().map(|network| network.value).collect(),
+        trusted_proxies: proxies,
         listen,
         redirect,
         tls_at,
@@ -119,6 +130,18 @@ fn admin_token(file: &At<PathBuf>, load: &mut Load<'_>) -> Option<Secret> {
         return None;
     }
     Some(token)
+}
+
+/// The header says where a client is, so that it counts from those alone who may say so.
+fn proxy_protocol(table: &file::Server, proxies: &Proxies, load: &mut Load<'_>) {
+    if let (Some(true), Some(at)) = (table.proxy_protocol.value(), table.proxy_protocol.at())
+        && proxies.are_none()
+    {
+        let message =
+            "with `proxy_protocol`, nobody is let in whom `trusted_proxies` does not name, and it names nobody";
+        let instead = "name the proxies in front: trusted_proxies = [\"10.0.0.7/32\"]";
+        load.findings.problem(at, message, instead);
+    }
 }
 
 fn limits(table: &file::Limits) -> Limits {
@@ -144,6 +167,7 @@ fn limits(table: &file::Limits) -> Limits {
         handshake_timeout: wait(&table.handshake_timeout, default.handshake_timeout),
         keep_alive: wait(&table.keep_alive, default.keep_alive),
         header_timeout: wait(&table.header_timeout, default.header_timeout),
+        connection_age: wait(&table.connection_age, default.connection_age),
         ..default
     }
 }
@@ -184,8 +208,8 @@ pub(super) fn log(table: Field<file::Log>) -> LogSettings {
     }
 }
 
-fn loopback(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
+fn loopback(port: u16) -> Listen {
+    Listen::Tcp((Ipv4Addr::LOCALHOST, port).into())
 }
 
 fn processors() -> usize {

@@ -1,10 +1,6 @@
 //! The `[server.tls]` table.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
     file,
@@ -13,6 +9,7 @@ use super::{
 };
 use crate::{
     policy::Host,
+    server::Listen,
     server::tls::{Chain, KeyPair, KeyPairError, Settings},
 };
 
@@ -24,7 +21,7 @@ pub(super) fn settings(
     table: Field<file::ServerTls>,
     h2c: &Field<bool>,
     load: &mut Load<'_>,
-) -> (Option<Settings>, Vec<At<SocketAddr>>) {
+) -> (Option<Settings>, Vec<At<Listen>>) {
     let Field::Given(At { at, value: table }) = table else {
         return (None, Vec::new());
     };

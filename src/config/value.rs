@@ -1,9 +1,6 @@
 //! Other values that are written as strings: addresses, names, scopes, claims, cookies.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use http::Method;
 use ipnet::IpNet;
@@ -31,16 +28,6 @@ impl FromText for String {
 impl FromText for PathBuf {
     fn from_text(text: &str) -> Result<Self, Wrong> {
         String::from_text(text).map(Self::from)
-    }
-}
-
-impl FromText for SocketAddr {
-    const EXAMPLE: &'static str = "\"127.0.0.1:4180\"";
-
-    fn from_text(text: &str) -> Result<Self, Wrong> {
-        let instead = "write an address and a port, like \"127.0.0.1:4180\" or \"[::]:4180\"";
-        text.parse()
-            .map_err(|_| wrong(format!("is not an address to listen at: \"{text}\""), instead))
     }
 }
 

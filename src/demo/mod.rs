@@ -170,7 +170,12 @@ mod tests {
         let provider = settings.providers.first().unwrap();
         assert_eq!(provider.issuer.to_string(), "http://127.0.0.1:4182");
         assert_eq!(settings.routes.iter().count(), 4);
-        assert!(settings.server.listen.contains(&address(DEFAULT_PORT, 0).unwrap()));
+        assert!(
+            settings
+                .server
+                .listen
+                .contains(&address(DEFAULT_PORT, 0).unwrap().into())
+        );
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Generations {
         self.current.load_full().handle(request, peer).await
     }
 
+    /// Whether the word of whoever is there counts on where others are.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.current.load().trusts(peer)
+    }
+
     pub fn redirect(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {
         self.current.load().redirect(request, peer)
     }

@@ -124,8 +124,14 @@ impl Gateway {
         visit.end(response)
     }
 
-    /// Waits for what must not be cut off when the process ends.
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.scrubber.trusts(peer)
+    }
+
+    /// Says farewell to WebSockets, which nothing else would end, and waits for what must not be cut off when the process
+    /// ends.
     pub async fn settle(&self) {
+        self.streams.leaving.cancel();
         self.renewals.settle().await;
     }
 

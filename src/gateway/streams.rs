@@ -10,6 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     rules::{Rules, Whose},
@@ -32,6 +33,8 @@ pub(super) struct Streams {
     /// How many sessions have one: mostly none, and then nobody has to look.
     open_sessions: AtomicUsize,
     pub(super) watched: AtomicBool,
+    /// Cancelled when the gateway goes away.
+    pub(super) leaving: CancellationToken,
 }
 
 impl std::fmt::Debug for Streams {
@@ -76,6 +79,7 @@ impl Streams {
             open: Mutex::default(),
             open_sessions: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
+            leaving: CancellationToken::new(),
         }
     }
 
@@ -256,6 +260,10 @@ impl Watch for Streams {
             Holder::Anybody | Holder::Token(_) | Holder::Session(_) => watcher::see_to(&self),
         }
         number
+    }
+
+    fn leaving(&self) -> &CancellationToken {
+        &self.leaving
     }
 
     fn leave(&self, ground: &Ground, number: u64) {

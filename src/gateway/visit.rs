@@ -320,7 +320,7 @@ impl Drop for Visit<'_> {
             reason: self.reason.as_deref(),
             authentication: self.authentication,
             subject: subject.as_deref(),
-            client: self.peer.address,
+            client: self.address,
             duration: self.stopwatch.elapsed(),
             upstream: self.upstream,
         };

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,9 +10,16 @@ use std::{
 
 use crate::{certificate::Certificate, time::Timestamp};
 
+/// The address of whoever connects to a Unix socket: none. Nobody can send from it.
+pub const OVER_UNIX: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// The address of a client of whom a proxy says that it does not know where they are.
+pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
 /// Where a request comes from, and what was proved before it began.
 #[derive(Clone, Debug)]
 pub struct Peer {
+    /// [`OVER_UNIX`] and [`UNKNOWN`] where there is none.
     pub address: IpAddr,
     /// Absent where no certificate was presented, and where there was no handshake.
     presented: Option<Arc<Presented>>,
@@ -81,8 +88,6 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
     use crate::certificate::Name;
 

@@ -1,18 +1,13 @@
 //! What an operator's programs ask: alive, ready, and how much of everything.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::{IpAddr, TcpListener as StdListener},
-    sync::Arc,
-};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Handle, Limits, connection, listen::Door, visitor::Visitor};
+use super::{Handle, Limits, bind::Listener, connection, listen::Door, visitor::Visitor};
 use crate::{telemetry::Metrics, upstream::body::Body};
 
 /// Open connections at once; an operator's programs are few.
@@ -29,15 +24,11 @@ pub(super) struct Office<H> {
 }
 
 /// Answers until the last worker has ended.
-pub(super) async fn serve<H: Handle>(
-    listener: StdListener,
-    office: Office<H>,
-    over: CancellationToken,
-) -> io::Result<()> {
+pub(super) async fn serve<H: Handle>(listener: Listener, office: Office<H>, over: CancellationToken) -> io::Result<()> {
     let office = Arc::new(office);
     let mut door = Door::open(listener, Arc::new(Semaphore::new(CONNECTIONS)), over.clone())?;
     while let Some(guest) = door.next().await {
-        let (office, over, peer) = (office.clone(), over.clone(), guest.peer.ip());
+        let (office, over, peer) = (office.clone(), over.clone(), guest.peer);
         let service = service_fn(move |request: Request<_>| {
             let office = office.clone();
             async move { Ok::<_, Infallible>(office.reply(request, peer).await) }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -21,8 +21,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Handle, Limits, http2, patience, protocol::Protocol, visitor::Visitor, workers::Entrance};
-use crate::{identity::Peer, telemetry::Metrics, upstream::body::Body};
+use super::{
+    Handle, Limits, http2, patience,
+    protocol::Protocol,
+    visitor::Visitor,
+    workers::{Entrance, Shared},
+};
+use crate::{identity::Peer, upstream::body::Body};
 
 /// The least that hyper can work with; also what it may hold back of a body that nobody reads.
 const BUFFER: usize = 64 * 1_024;
@@ -101,9 +106,7 @@ async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
 /// What answers the requests of one connection.
 #[derive(Debug)]
 pub(super) struct Reception<H> {
-    pub(super) handler: Arc<H>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) target_bytes: usize,
+    pub(super) shared: Arc<Shared<H>>,
     pub(super) peer: Peer,
     pub(super) entrance: Entrance,
 }
@@ -111,10 +114,9 @@ pub(super) struct Reception<H> {
 impl<H> Clone for Reception<H> {
     fn clone(&self) -> Self {
         Self {
-            handler: self.handler.clone(),
-            metrics: self.metrics.clone(),
+            shared: self.shared.clone(),
             peer: self.peer.clone(),
-            ..*self
+            entrance: self.entrance,
         }
     }
 }
@@ -122,18 +124,29 @@ impl<H> Clone for Reception<H> {
 impl<H: Handle> Reception<H> {
     /// Answers, whatever happens.
     pub(super) async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        if length(request.uri()) > self.target_bytes {
+        let shared = &*self.shared;
+        if length(request.uri()) > shared.limits.target_bytes {
             return Ok(plain(StatusCode::URI_TOO_LONG, "The address is too long.\n"));
         }
+        let version = request.version();
         let answer = match self.entrance {
-            Entrance::Main => caught(pin!(self.handler.handle(request, self.peer))).await,
-            Entrance::Redirect => caught(pin!(async { self.handler.redirect(&request, &self.peer) })).await,
+            Entrance::Main => caught(pin!(shared.handler.handle(request, self.peer))).await,
+            Entrance::Redirect => caught(pin!(async { shared.handler.redirect(&request, &self.peer) })).await,
         };
         // The hook for panics has logged it, with its place.
-        Ok(answer.unwrap_or_else(|_| {
-            self.metrics.panic();
+        let mut answer = answer.unwrap_or_else(|_| {
+            shared.metrics.panic();
             plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here.\n")
-        }))
+        });
+        // Whoever goes on asks somebody else, before this connection is closed under the next request.
+        if version <= Version::HTTP_11
+            && shared.stop.drain.is_cancelled()
+            && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
+        Ok(answer)
     }
 }
 

@@ -17,14 +17,16 @@ use hyper::{
     service::{Service, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Limits,
+    calm::Calm,
     connection::{Broken, plain},
     patience, stream,
     visitor::Visitor,
+    websocket::{Established, Handshake},
 };
 use crate::{time::Alarm, upstream::body::Body};
 
@@ -61,6 +63,8 @@ fn limited(limits: &Limits, streams: stream::Spawner) -> Builder<stream::Spawner
         .header_table_size(HEADER_TABLE)
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(MISTAKES)
+        // For WebSockets (RFC 8441 §3).
+        .enable_connect_protocol()
         .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(limits.header_timeout);
     builder
@@ -82,23 +86,32 @@ where
     let traffic = Arc::<Traffic>::default();
     let (socket, _) = patience::pair(visitor.line, (visitor.permit, carried), limits);
     let most_fields = limits.header_count;
-    let answer = service_fn(|request: Request<Incoming>| {
+    let answer = service_fn(|mut request: Request<Incoming>| {
         let under_way = UnderWay::begin(&traffic);
+        let handshake = Handshake::begin(&mut request);
         let answer = (request.headers().len() <= most_fields).then(|| service.call(request));
         async move {
             let answer = match answer {
                 Some(answer) => answer.await?,
                 None => too_many_fields(),
             };
-            Ok::<_, Infallible>(answer.map(|body| stream::Outgoing::new(body, under_way)))
+            let (answer, established) = match handshake {
+                Some(handshake) => handshake.end(answer),
+                None => (answer, Established::No),
+            };
+            Ok::<_, Infallible>(answer.map(|body| match established {
+                Established::Yes => stream::Outgoing::none(under_way),
+                Established::No => stream::Outgoing::new(body, Some(under_way)),
+            }))
         }
     });
     let streams = stream::Spawner::new(limits.stall, traffic.clone());
-    let mut connection = pin!(limited(limits, streams).serve_connection(TokioIo::new(socket), answer));
+    let mut connection = pin!(limited(limits, streams).serve_connection(TokioIo::new(Calm::new(socket)), answer));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => Some(outcome),
         () = closing.cancelled() => None,
         () = traffic.rests(limits.keep_alive) => None,
+        () = sleep(limits.connection_age) => None,
     };
     if let Some(outcome) = outcome {
         return outcome.map_err(Into::into);

@@ -1,68 +1,39 @@
-//! Listening sockets, and the one way to accept.
+//! The one way to accept.
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::IpAddr,
     sync::Arc,
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{SockFilter, SockRef};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
-/// Connections that wait in the kernel for each socket.
-const BACKLOG: i32 = 1_024;
+use super::{
+    bind::{BACKLOG, Listener, Listening, Owner},
+    pipe::Pipe,
+};
+use crate::identity::OVER_UNIX;
+
+/// `BPF_RET | BPF_K`: a program of the packet filter that keeps so many bytes.
+const RETURN: u16 = 0x06;
 /// How long accepting rests when the machine is out of something.
 const REST: Duration = Duration::from_millis(100);
-
-/// As many sockets at one address as there are workers; the kernel spreads connections over them.
-pub(super) fn bind(address: SocketAddr, all: &[SocketAddr], workers: usize) -> io::Result<Vec<StdListener>> {
-    if address.port() != 0 {
-        // Sockets that share a port would also share it with another gateway, unnoticed: one that does not must fit.
-        socket(address, all, Sharing::Alone)?;
-    }
-    let first = socket(address, all, Sharing::WithWorkers)?;
-    first.listen(BACKLOG)?;
-    let mut listeners = vec![StdListener::from(first)];
-    let address = listeners.first().map_or(Ok(address), StdListener::local_addr)?;
-    for _ in 1..workers {
-        let next = socket(address, all, Sharing::WithWorkers)?;
-        next.listen(BACKLOG)?;
-        listeners.push(next.into());
-    }
-    Ok(listeners)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    Alone,
-    WithWorkers,
-}
-
-fn socket(address: SocketAddr, all: &[SocketAddr], sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // `[::]` takes IPv4 as well, unless that has a listener of its own.
-        let beside_v4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port() && address.port() != 0;
-        socket.set_only_v6(all.iter().any(beside_v4))?;
-    }
-    // A restart need not wait for connections of the past.
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(sharing == Sharing::WithWorkers)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
 
 /// A listening socket in use.
 #[derive(Debug)]
 pub(super) struct Door {
-    listener: TcpListener,
+    listener: Accepting,
+    owner: Owner,
+    /// How many more are let in at most, once the door is closed.
+    last: Option<i32>,
     /// One for each connection that may be open.
     permits: Arc<Semaphore>,
     closing: CancellationToken,
@@ -70,20 +41,31 @@ pub(super) struct Door {
     is_starved: bool,
 }
 
+#[derive(Debug)]
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
 /// A connection that was let in; its place is taken until the permit is dropped.
 #[derive(Debug)]
 pub(super) struct Guest {
-    pub(super) stream: TcpStream,
-    pub(super) peer: SocketAddr,
+    pub(super) stream: Pipe,
+    pub(super) peer: IpAddr,
     pub(super) permit: OwnedSemaphorePermit,
 }
 
 impl Door {
     /// # Errors
     /// Outside a runtime with I/O.
-    pub(super) fn open(listener: StdListener, permits: Arc<Semaphore>, closing: CancellationToken) -> io::Result<Self> {
+    pub(super) fn open(listener: Listener, permits: Arc<Semaphore>, closing: CancellationToken) -> io::Result<Self> {
         Ok(Self {
-            listener: TcpListener::from_std(listener)?,
+            owner: listener.owner,
+            last: None,
+            listener: match listener.socket {
+                Listening::Tcp(listener) => Accepting::Tcp(TcpListener::from_std(listener)?),
+                Listening::Unix(listener) => Accepting::Unix(UnixListener::from_std(listener)?),
+            },
             permits,
             closing,
             is_full: false,
@@ -91,31 +73,47 @@ impl Door {
         })
     }
 
-    /// The next connection; none when the door closes.
+    /// The next connection; none when the door is closed and nobody waits at it any more.
     pub(super) async fn next(&mut self) -> Option<Guest> {
         let closing = self.closing.clone();
-        closing.run_until_cancelled(self.accept()).await.flatten()
+        let accepted = match self.last {
+            None => closing.run_until_cancelled(self.knock()).await,
+            Some(_) => None,
+        };
+        let (stream, peer) = accepted.or_else(|| self.waiting())?;
+        self.seat(stream, peer).await
+    }
+
+    /// Whoever the kernel has let in already would be thrown out when the socket closes, so they are let in here too.
+    fn waiting(&mut self) -> Option<(Pipe, IpAddr)> {
+        if self.owner == Owner::Systemd {
+            return None;
+        }
+        let last = match self.last {
+            Some(last) => last,
+            None => {
+                self.listener.turn_away();
+                BACKLOG
+            }
+        };
+        self.last = Some(last.checked_sub(1)?);
+        (last > 0).then(|| self.listener.waiting()).flatten()
     }
 
     /// Takes the connection first and waits for its place then: a place that is held for whoever may come next would
     /// be missing at the other workers' doors.
-    async fn accept(&mut self) -> Option<Guest> {
-        let (stream, peer) = self.knock().await;
+    async fn seat(&mut self, stream: Pipe, peer: IpAddr) -> Option<Guest> {
         let was_full = std::mem::replace(&mut self.is_full, self.permits.available_permits() == 0);
         if self.is_full && !was_full {
             tracing::warn!("as many connections as allowed are open: others wait");
         }
         let permit = self.permits.clone().acquire_owned().await.ok()?;
-        // Without it, a small answer waits for the client's acknowledgement of the one before.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection takes no options");
-        }
         Some(Guest { stream, peer, permit })
     }
 
-    async fn knock(&mut self) -> (TcpStream, SocketAddr) {
+    async fn knock(&mut self) -> (Pipe, IpAddr) {
         loop {
-            match self.listener.accept().await {
+            match std::future::poll_fn(|cx| self.listener.poll_accept(cx)).await {
                 Ok(accepted) => {
                     self.is_starved = false;
                     return accepted;
@@ -134,6 +132,45 @@ impl Door {
             tracing::warn!(%error, "cannot accept connections");
         }
         sleep(REST).await;
+    }
+}
+
+impl Accepting {
+    /// Lets the kernel drop whatever comes to a TCP socket from now on. Whoever connects in the moment that is left tries
+    /// again by itself a second later, and then finds another gateway at the address, if there is one: without this, that
+    /// connection would be reset.
+    fn turn_away(&self) {
+        const NOTHING: SockFilter = SockFilter::new(RETURN, 0, 0, 0);
+        if let Self::Tcp(listener) = self
+            && let Err(error) = SockRef::from(listener).attach_filter(&[NOTHING])
+        {
+            tracing::debug!(%error, "connections of the last moment may be reset");
+        }
+    }
+
+    /// A connection that nobody has to wait for.
+    fn waiting(&self) -> Option<(Pipe, IpAddr)> {
+        loop {
+            match self.poll_accept(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(accepted)) => return Some(accepted),
+                Poll::Ready(Err(error)) if is_of_client(&error) => {}
+                Poll::Ready(Err(_)) | Poll::Pending => return None,
+            }
+        }
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Pipe, IpAddr)>> {
+        Poll::Ready(Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = ready!(listener.poll_accept(cx))?;
+                // Without it, a small answer waits for the client's acknowledgement of the one before.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "a connection takes no options");
+                }
+                (stream.into(), peer.ip().to_canonical())
+            }
+            Self::Unix(listener) => (ready!(listener.poll_accept(cx))?.0.into(), OVER_UNIX),
+        }))
     }
 }
 

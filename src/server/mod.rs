@@ -1,19 +1,25 @@
 //! Sockets: accept, limits, drain; the admin listener.
 
+mod address;
 mod admin;
+mod bind;
+mod calm;
 mod connection;
 mod http2;
 mod listen;
 mod patience;
+mod pipe;
 mod protocol;
+mod proxied;
 mod stream;
 pub mod tls;
 mod visitor;
+mod websocket;
 mod workers;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     thread::JoinHandle,
     time::Duration,
@@ -24,10 +30,12 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use address::Listen;
 pub use protocol::Spoken;
 
 use crate::{gateway::Generations, identity::Peer, telemetry::Metrics, upstream::body::Body};
 use admin::Office;
+use bind::{Binder, Bound, Listener, SocketFile};
 use tls::Front;
 use workers::{Entrance, Shared, Stop};
 
@@ -39,7 +47,10 @@ pub trait Handle: Send + Sync + 'static {
     /// Sends a request that came in clear text to where it can be made safely.
     fn redirect(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body>;
 
-    /// Waits for what must not be cut off though nobody waits for it.
+    /// Whether the word of whoever is there counts on where others are.
+    fn trusts(&self, peer: IpAddr) -> bool;
+
+    /// Is called at the end: waits for what must not be cut off though nobody waits for it.
     fn settle(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
@@ -57,6 +68,10 @@ impl Handle for Generations {
         self.redirect(request, peer)
     }
 
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusts(peer)
+    }
+
     fn settle(&self) -> impl Future<Output = ()> + Send {
         self.settle()
     }
@@ -71,24 +86,25 @@ impl Handle for Generations {
 pub struct Server<H> {
     shared: Arc<Shared<H>>,
     /// Of each worker.
-    listeners: Vec<Vec<(Entrance, StdListener)>>,
-    admin: Option<StdListener>,
+    listeners: Vec<Vec<(Entrance, Listener)>>,
+    admin: Option<Listener>,
     addresses: Addresses,
+    files: Vec<SocketFile>,
 }
 
-/// Where a server listens; a port 0 of the settings is a real one here.
+/// Where a server listens; a port 0 of the settings is a real one here, and a socket of systemd where it is.
 #[derive(Clone, Debug, Default)]
-struct Addresses {
-    listen: Vec<SocketAddr>,
-    redirect: Vec<SocketAddr>,
-    admin: Option<SocketAddr>,
+pub struct Addresses {
+    pub listen: Vec<Listen>,
+    pub redirect: Vec<Listen>,
+    pub admin: Option<Listen>,
 }
 
 /// An address that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen at {address}: {error}")]
 pub struct BindError {
-    pub address: SocketAddr,
+    pub address: Listen,
     pub error: io::Error,
 }
 
@@ -104,61 +120,61 @@ impl<H: Handle> Server<H> {
         metrics: Arc<Metrics>,
     ) -> Result<Self, BindError> {
         let workers = settings.workers.max(1);
+        let mut binder = Binder::new(&settings);
         let mut server = Self {
             listeners: (0..workers).map(|_| Vec::new()).collect(),
             admin: None,
             addresses: Addresses::default(),
+            files: Vec::new(),
             shared: Arc::new(Shared {
                 handler,
                 metrics,
                 front,
                 limits: settings.limits,
                 spoken: settings.spoken,
+                proxy_protocol: settings.proxy_protocol,
                 drain_delay: settings.drain_delay,
                 drain_timeout: settings.drain_timeout,
                 permits: Arc::new(Semaphore::new(settings.limits.connections.min(Semaphore::MAX_PERMITS))),
                 stop: Stop::default(),
             }),
         };
-        let all = [&*settings.listen, &*settings.redirect].concat();
+        let mut bind = |address: &Listen, workers| {
+            let bound = binder.bind(address, workers);
+            bound.map_err(|error| BindError {
+                address: address.clone(),
+                error,
+            })
+        };
         for (entrance, addresses) in [
             (Entrance::Main, &settings.listen),
             (Entrance::Redirect, &settings.redirect),
         ] {
-            for &address in addresses {
-                let listeners = listen::bind(address, &all, workers);
-                server
-                    .take(entrance, listeners)
-                    .map_err(|error| BindError { address, error })?;
+            for address in addresses {
+                server.take(entrance, bind(address, workers)?);
             }
         }
-        if let Some(address) = settings.admin {
-            server
-                .take_admin(listen::bind(address, &all, 1))
-                .map_err(|error| BindError { address, error })?;
+        if let Some(address) = &settings.admin
+            && let Some((place, mut listeners)) = bind(address, 1)?.pop()
+        {
+            server.addresses.admin = Some(place);
+            server.admin = listeners.pop();
         }
+        server.files = binder.into_files();
         Ok(server)
     }
 
-    fn take(&mut self, entrance: Entrance, listeners: io::Result<Vec<StdListener>>) -> io::Result<()> {
-        let listeners = listeners?;
-        if let Some(listener) = listeners.first() {
-            let addresses = match entrance {
-                Entrance::Main => &mut self.addresses.listen,
-                Entrance::Redirect => &mut self.addresses.redirect,
-            };
-            addresses.push(listener.local_addr()?);
+    fn take(&mut self, entrance: Entrance, bound: Vec<Bound>) {
+        let addresses = match entrance {
+            Entrance::Main => &mut self.addresses.listen,
+            Entrance::Redirect => &mut self.addresses.redirect,
+        };
+        for (place, listeners) in bound {
+            addresses.push(place);
+            for (worker, listener) in self.listeners.iter_mut().zip(listeners) {
+                worker.push((entrance, listener));
+            }
         }
-        for (worker, listener) in self.listeners.iter_mut().zip(listeners) {
-            worker.push((entrance, listener));
-        }
-        Ok(())
-    }
-
-    fn take_admin(&mut self, listeners: io::Result<Vec<StdListener>>) -> io::Result<()> {
-        self.admin = listeners?.pop();
-        self.addresses.admin = self.admin.as_ref().map(StdListener::local_addr).transpose()?;
-        Ok(())
     }
 
     /// Accepts from now on, on threads of its own.
@@ -172,6 +188,7 @@ impl<H: Handle> Server<H> {
             stop: self.shared.stop.clone(),
             over: over.clone(),
             threads: Vec::new(),
+            _files: self.files,
         };
         running.threads = workers::start(&self.shared, self.listeners, &over)?;
         if let Some(listener) = self.admin {
@@ -198,21 +215,28 @@ pub struct Running {
     /// Cancelled when the last worker has ended.
     over: CancellationToken,
     threads: Vec<JoinHandle<()>>,
+    /// Removed with this.
+    _files: Vec<SocketFile>,
 }
 
 impl Running {
-    /// Where it listens, in the order of the settings.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses.listen
+    /// Where it listens, each in the order of the settings.
+    pub fn places(&self) -> &Addresses {
+        &self.addresses
     }
 
-    /// Where it only sends clients to https, in the order of the settings.
-    pub fn redirect_addresses(&self) -> &[SocketAddr] {
-        &self.addresses.redirect
+    /// The TCP addresses where it listens.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        tcp(&self.addresses.listen)
+    }
+
+    /// The TCP addresses where it only sends clients to https.
+    pub fn redirect_addresses(&self) -> Vec<SocketAddr> {
+        tcp(&self.addresses.redirect)
     }
 
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.addresses.admin
+        tcp(self.addresses.admin.as_slice()).pop()
     }
 
     /// Begins to end: not ready any more, and soon closed to new connections.
@@ -242,16 +266,30 @@ impl Drop for Running {
     }
 }
 
+fn tcp(places: &[Listen]) -> Vec<SocketAddr> {
+    let tcp = places.iter().filter_map(|place| match place {
+        Listen::Tcp(address) => Some(*address),
+        Listen::Unix(_) | Listen::Systemd(_) => None,
+    });
+    tcp.collect()
+}
+
 /// The `[server]` and `[admin]` tables, as far as sockets are concerned.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// Where clients are sent to https, and nothing else is done.
-    pub redirect: Vec<SocketAddr>,
+    pub redirect: Vec<Listen>,
     /// Absent: clear text at `listen`.
     pub tls: Option<tls::Settings>,
     /// Absent: no admin listener.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Listen>,
+    /// Who may connect to a Unix socket, as `chmod` has it.
+    pub unix_mode: u32,
+    /// Whether a connection at `listen` or `redirect` begins with where it comes from, as the proxy in front has it.
+    pub proxy_protocol: bool,
+    /// Whether another gateway may listen at the same addresses, and be taken over from.
+    pub reuse_port: bool,
     /// Threads that serve, each with its own listener; at least 1.
     pub workers: usize,
     /// At `listen`, in clear text; with TLS the handshake tells, and the admin listener speaks HTTP/1 alone.
@@ -280,6 +318,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// From the first byte of a request's head to its last.
     pub header_timeout: Duration,
+    /// How long a connection of HTTP/2 is used; then the client is told to open another.
+    pub connection_age: Duration,
     /// How long a client may take nothing of an answer.
     pub stall: Duration,
 }
@@ -294,6 +334,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             header_timeout: Duration::from_secs(15),
+            connection_age: Duration::from_secs(3_600),
             stall: Duration::from_secs(30),
         }
     }

@@ -1,21 +1,13 @@
 //! Which HTTP a client speaks.
 //!
-//! Without TLS only its first bytes tell. They are looked at, not taken, so that whoever serves the connection reads
-//! it from the beginning. With TLS the handshake tells (RFC 7301), and nothing here is needed.
+//! Without TLS only its first bytes tell. They are looked at, not taken away, so that whoever serves the connection
+//! reads it from the beginning. With TLS the handshake tells (RFC 7301), and nothing here is needed.
 
-use std::{
-    io,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
-use tokio::{
-    io::{Interest, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use super::Limits;
+use super::{Limits, pipe::Pipe};
 
 /// What may be spoken on a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,68 +33,59 @@ impl Protocol {
     ///
     /// # Errors
     /// When the client is silent for longer than it may, or breaks off.
-    pub(super) async fn of(stream: &TcpStream, limits: &Limits) -> io::Result<Self> {
-        within(limits.keep_alive, stream.peek(&mut [0])).await?;
-        within(limits.header_timeout, heard(stream)).await
+    pub(super) async fn of(pipe: &mut Pipe, limits: &Limits) -> io::Result<Self> {
+        if pipe.ahead().is_empty() && within(limits.keep_alive, pipe.fetch(PREFACE.len())).await? == 0 {
+            return Ok(Self::Http1);
+        }
+        within(limits.header_timeout, heard(pipe)).await
     }
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(limit, work)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn heard(stream: &TcpStream) -> io::Result<Protocol> {
+async fn heard(pipe: &mut Pipe) -> io::Result<Protocol> {
     loop {
-        let ready = stream.ready(Interest::READABLE).await?;
-        // As long as it could still be either, the socket counts as not readable, and more bytes wake this up.
-        match stream.try_io(Interest::READABLE, || look(stream)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            outcome => return outcome,
+        if let Some(protocol) = protocol_of(pipe.ahead()) {
+            return Ok(protocol);
         }
-        // A closed one is always readable, though no more will come.
-        if ready.is_read_closed() {
+        let missing = PREFACE.len().saturating_sub(pipe.ahead().len());
+        if pipe.fetch(missing).await? == 0 {
             return Ok(Protocol::Http1);
         }
     }
 }
 
-fn look(stream: &TcpStream) -> io::Result<Protocol> {
-    let mut room = [0; PREFACE.len()];
-    let mut seen = ReadBuf::new(&mut room);
-    // Whoever wakes up is the loop above, which knows by itself when.
-    match stream.poll_peek(&mut Context::from_waker(Waker::noop()), &mut seen)? {
-        Poll::Ready(_) => protocol_of(seen.filled()),
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
-}
-
-/// Which of the two begins like this; no method of HTTP/1 that the gateway forwards begins as the preface does.
-fn protocol_of(seen: &[u8]) -> io::Result<Protocol> {
-    match PREFACE.strip_prefix(seen) {
-        None => Ok(Protocol::Http1),
-        Some([]) => Ok(Protocol::Http2),
-        // Closed before it said a word.
-        Some(_) if seen.is_empty() => Ok(Protocol::Http1),
-        Some(_) => Err(io::ErrorKind::WouldBlock.into()),
+/// Which of the two begins like this, once it is clear; no method of HTTP/1 that the gateway forwards begins as the
+/// preface does.
+fn protocol_of(seen: &[u8]) -> Option<Protocol> {
+    match seen.get(..PREFACE.len()).unwrap_or(seen) {
+        begun if begun == PREFACE => Some(Protocol::Http2),
+        begun if PREFACE.starts_with(begun) => None,
+        _ => Some(Protocol::Http1),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+    use tokio::{
+        io::AsyncWriteExt as _,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
     #[test]
     fn the_preface_is_told_from_every_request_that_begins_like_it() {
-        let of = |seen: &[u8]| protocol_of(seen).ok();
+        let of = protocol_of;
         assert_eq!(of(PREFACE), Some(Protocol::Http2));
-        for begun in [1, 3, 23] {
+        for begun in [0, 1, 3, 23] {
             assert_eq!(of(&PREFACE[..begun]), None);
         }
-        for other in ["", "G", "POST / HTTP", "PRI * HTTP/1.1\r\n\r\nSM\r\n", "PRI /"] {
+        for other in ["G", "POST / HTTP", "PRI * HTTP/1.1\r\n\r\nSM\r\n", "PRI /"] {
             assert_eq!(of(other.as_bytes()), Some(Protocol::Http1), "{other}");
         }
     }
@@ -112,7 +95,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         client.set_nodelay(true).unwrap();
-        let mut stream = listener.accept().await.unwrap().0;
+        let mut stream = Pipe::from(listener.accept().await.unwrap().0);
         let limits = Limits::default();
         let speak = async {
             for byte in PREFACE {
@@ -120,7 +103,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let (heard, ()) = tokio::join!(Protocol::of(&stream, &limits), speak);
+        let (heard, ()) = tokio::join!(Protocol::of(&mut stream, &limits), speak);
         assert_eq!(heard.unwrap(), Protocol::Http2);
         let mut read = [0; PREFACE.len()];
         tokio::io::AsyncReadExt::read_exact(&mut stream, &mut read)
@@ -133,11 +116,11 @@ mod tests {
     async fn who_breaks_off_in_the_middle_is_not_waited_for() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let stream = listener.accept().await.unwrap().0;
+        let mut stream = Pipe::from(listener.accept().await.unwrap().0);
         client.write_all(&PREFACE[..9]).await.unwrap();
         drop(client);
         let limits = Limits::default();
-        let heard = timeout(Duration::from_secs(5), Protocol::of(&stream, &limits));
+        let heard = timeout(Duration::from_secs(5), Protocol::of(&mut stream, &limits));
         assert_eq!(heard.await.unwrap().unwrap(), Protocol::Http1);
     }
 }

@@ -45,9 +45,15 @@ struct Taker {
     taken: AtomicUsize,
     /// Of the answer, until the watch has it.
     lifeline: Mutex<Option<Lifeline>>,
+    /// A WebSocket, until the task that serves it has begun.
+    upgraded: Mutex<Option<UnderWay>>,
 }
 
 impl Taker {
+    fn upgraded(&self) -> MutexGuard<'_, Option<UnderWay>> {
+        self.upgraded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lifeline(&self) -> MutexGuard<'_, Option<Lifeline>> {
         self.lifeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,6 +77,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
+        // hyper starts another task for a stream that has become a WebSocket, in the one that has served it so far.
+        let upgraded = TAKER.try_with(|taker| taker.upgraded().take()).ok().flatten();
         let taker = Arc::<Taker>::default();
         let mut watch = Watch {
             taker: taker.clone(),
@@ -90,6 +98,7 @@ where
                 watch.poll(cx)
             })
             .await;
+            drop(upgraded);
         };
         tokio::spawn(TAKER.scope(taker, watched));
     }
@@ -180,12 +189,13 @@ pub(super) struct Outgoing {
     /// What did not fit into the last piece.
     rest: Bytes,
     taker: Option<Arc<Taker>>,
-    under_way: UnderWay,
+    /// None once it is somebody else's.
+    under_way: Option<UnderWay>,
 }
 
 impl Outgoing {
     /// To be called in the task of the stream.
-    pub(super) fn new(mut body: Body, under_way: UnderWay) -> Self {
+    pub(super) fn new(mut body: Body, under_way: Option<UnderWay>) -> Self {
         let taker = TAKER.try_with(Arc::clone).ok();
         if let Some(taker) = &taker {
             *taker.lifeline() = body.take_lifeline();
@@ -198,12 +208,21 @@ impl Outgoing {
         }
     }
 
+    /// Of a stream that is a WebSocket from now on; to be called in its task too.
+    pub(super) fn none(under_way: UnderWay) -> Self {
+        // Without a task, nobody could serve it.
+        let _ = TAKER.try_with(|taker| *taker.upgraded() = Some(under_way));
+        Self::new(Body::empty(), None)
+    }
+
     /// Notes that the client has taken what it was offered, if it was.
     fn note_taken(&self) {
         let Some(taker) = &self.taker else { return };
         if taker.has_to_take.swap(false, Ordering::Relaxed) {
             taker.taken.fetch_add(1, Ordering::Relaxed);
-            self.under_way.traffic().take();
+            if let Some(under_way) = &self.under_way {
+                under_way.traffic().take();
+            }
         }
     }
 

@@ -28,6 +28,10 @@ impl Handle for Stub {
         Response::new(format!("administered {}", request.uri().path()).into())
     }
 
+    fn trusts(&self, peer: IpAddr) -> bool {
+        peer.is_loopback()
+    }
+
     fn redirect(&self, request: &Request<Incoming>, _: &Peer) -> Response<Body> {
         Response::new(format!("redirected {}", request.uri().path()).into())
     }
@@ -41,13 +45,18 @@ impl Handle for Stub {
                 Response::new(Bytes::from_static(b"late").into())
             }
             "/upgrade" => {
+                let key = request.headers().get("sec-websocket-key");
+                let accept = websocket::accepting(key.map_or("", |key| key.to_str().unwrap()));
                 let upgrade = hyper::upgrade::on(&mut request);
                 tokio::spawn(async move {
                     let mut socket = TokioIo::new(upgrade.await.unwrap());
                     let mut byte = [0];
                     while socket.read_exact(&mut byte).await.is_ok() && socket.write_all(&byte).await.is_ok() {}
                 });
-                let switching = Response::builder().status(101).header("upgrade", "echo");
+                let switching = Response::builder()
+                    .status(101)
+                    .header("upgrade", "echo")
+                    .header("sec-websocket-accept", accept);
                 switching.header("connection", "upgrade").body(Body::empty()).unwrap()
             }
             "/long" => Response::new(Bytes::from(vec![b'x'; 64 << 20]).into()),
@@ -62,8 +71,8 @@ struct House {
     running: Running,
 }
 
-fn loopback() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, 0).into()
+fn loopback() -> Listen {
+    Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into())
 }
 
 fn settings() -> Settings {
@@ -72,6 +81,9 @@ fn settings() -> Settings {
         redirect: Vec::new(),
         tls: None,
         admin: Some(loopback()),
+        unix_mode: 0o600,
+        proxy_protocol: false,
+        reuse_port: false,
         workers: 2,
         spoken: Spoken::Either,
         limits: Limits {
@@ -394,7 +406,7 @@ async fn dropping_it_ends_it_at_once() {
 fn an_address_is_taken_once() {
     let house = open(settings());
     let taken = house.running.addresses()[0];
-    let listen = vec![taken];
+    let listen = vec![taken.into()];
     let second = Server::bind(
         Settings { listen, ..settings() },
         None,
@@ -402,14 +414,17 @@ fn an_address_is_taken_once() {
         house.metrics.clone(),
     );
     let error = second.err().unwrap();
-    assert_eq!((error.address, error.error.kind()), (taken, io::ErrorKind::AddrInUse));
+    assert_eq!(
+        (error.address, error.error.kind()),
+        (Listen::Tcp(taken), io::ErrorKind::AddrInUse)
+    );
 }
 
 #[tokio::test]
 async fn either_family_has_its_listener() {
-    let listen = vec![loopback(), "[::1]:0".parse().unwrap()];
+    let listen = vec![loopback(), Listen::Tcp("[::1]:0".parse().unwrap())];
     let house = open(Settings { listen, ..settings() });
-    for &address in house.running.addresses() {
+    for address in house.running.addresses() {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let answer = exchange(&mut stream, get("/")).await;
         assert!(answer.ends_with(&format!("{} /", address.ip())), "{answer}");

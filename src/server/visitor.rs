@@ -1,6 +1,6 @@
 //! A connection that has begun: encrypted if it has to be, and with one HTTP to speak.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::IpAddr};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -17,7 +17,7 @@ use crate::identity::Peer;
 pub(super) struct Visitor {
     pub(super) line: Line,
     pub(super) protocol: Protocol,
-    pub(super) address: SocketAddr,
+    pub(super) address: IpAddr,
     pub(super) peer: Peer,
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -32,10 +32,10 @@ impl Visitor {
     ///
     /// # Errors
     /// When the client is silent for too long, or breaks off.
-    pub(super) async fn in_clear(guest: Guest, spoken: Spoken, limits: &Limits) -> io::Result<Self> {
+    pub(super) async fn in_clear(mut guest: Guest, spoken: Spoken, limits: &Limits) -> io::Result<Self> {
         let protocol = match spoken {
             Spoken::Http1 => Protocol::Http1,
-            Spoken::Either => Protocol::of(&guest.stream, limits).await?,
+            Spoken::Either => Protocol::of(&mut guest.stream, limits).await?,
         };
         Ok(Self::speaking(protocol, guest))
     }
@@ -45,7 +45,7 @@ impl Visitor {
     /// # Errors
     /// When the handshake fails, or takes too long.
     pub(super) async fn behind(front: &Front, guest: Guest, limits: &Limits) -> io::Result<Self> {
-        let peer = Peer::at(guest.peer.ip().to_canonical());
+        let peer = Peer::at(guest.peer);
         let greeted = front.greet(guest.stream, limits).await?;
         Ok(Self {
             line: greeted.line,
@@ -61,10 +61,10 @@ impl Visitor {
 
     fn speaking(protocol: Protocol, guest: Guest) -> Self {
         Self {
-            line: Line::Clear(guest.stream.into()),
+            line: Line::Clear(guest.stream),
             protocol,
             address: guest.peer,
-            peer: Peer::at(guest.peer.ip().to_canonical()),
+            peer: Peer::at(guest.peer),
             permit: guest.permit,
         }
     }

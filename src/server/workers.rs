@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::TcpListener as StdListener,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -19,12 +18,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Handle, Limits, Spoken,
+    bind::Listener,
     connection::{self, Reception},
     listen::{Door, Guest},
+    proxied,
     tls::Front,
     visitor::Visitor,
 };
 use crate::telemetry::Metrics;
+
+/// How long a connection that nobody has asked for anything, or any more, is still listened to when the doors are closed: the
+/// request may be on its way.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// What all workers have in common.
 #[derive(Debug)]
@@ -35,6 +40,7 @@ pub(super) struct Shared<H> {
     pub(super) front: Option<Arc<Front>>,
     pub(super) limits: Limits,
     pub(super) spoken: Spoken,
+    pub(super) proxy_protocol: bool,
     pub(super) drain_delay: Duration,
     pub(super) drain_timeout: Duration,
     /// One for each connection that may be open, over all workers.
@@ -65,7 +71,7 @@ pub(super) struct Stop {
 /// When there is no thread or runtime to be had.
 pub(super) fn start<H: Handle>(
     shared: &Arc<Shared<H>>,
-    listeners: Vec<Vec<(Entrance, StdListener)>>,
+    listeners: Vec<Vec<(Entrance, Listener)>>,
     over: &CancellationToken,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     // Cancels when the last worker, or the last attempt to start one, drops its share.
@@ -107,20 +113,27 @@ fn run(runtime: &Runtime, abort: &CancellationToken, work: impl Future<Output = 
 ///
 /// What is waited for is sockets, upgraded ones too, and what the handler cannot leave. Other tasks that nobody waits for
 /// any more end with the runtime.
-async fn work<H: Handle>(listeners: Vec<(Entrance, StdListener)>, shared: Arc<Shared<H>>) -> io::Result<()> {
-    let (closing, open) = (CancellationToken::new(), TaskTracker::new());
+async fn work<H: Handle>(listeners: Vec<(Entrance, Listener)>, shared: Arc<Shared<H>>) -> io::Result<()> {
+    let (closed, closing, open) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     for (entrance, listener) in listeners {
-        let door = Door::open(listener, shared.permits.clone(), closing.clone())?;
-        let shared = shared.clone();
-        tokio::spawn(receive(door, entrance, shared, closing.clone(), open.clone()));
+        let door = Door::open(listener, shared.permits.clone(), closed.clone())?;
+        let received = receive(door, entrance, shared.clone(), closing.clone(), open.clone());
+        // In a task that is waited for: it lets in whoever still stands at the door.
+        tokio::spawn(open.track_future(received));
     }
     shared.stop.drain.cancelled().await;
     // Whoever balances the load takes a moment to notice that we are leaving, and still sends clients.
     sleep(shared.drain_delay).await;
-    closing.cancel();
+    closed.cancel();
     open.close();
     let settled = async {
-        open.wait().await;
+        tokio::join!(shared.handler.settle(), async {
+            if timeout(LAST_CALL, open.wait()).await.is_err() {
+                closing.cancel();
+            }
+            open.wait().await;
+        });
+        // Those who were served last may have begun something.
         shared.handler.settle().await;
     };
     if timeout(shared.drain_timeout, settled).await.is_err() {
@@ -149,9 +162,7 @@ async fn receive<H: Handle>(
                 return;
             };
             let reception = Reception {
-                handler: shared.handler.clone(),
-                metrics: shared.metrics.clone(),
-                target_bytes: shared.limits.target_bytes,
+                shared: shared.clone(),
                 peer: visitor.peer.clone(),
                 entrance,
             };
@@ -161,18 +172,26 @@ async fn receive<H: Handle>(
     }
 }
 
-impl<H> Shared<H> {
+impl<H: Handle> Shared<H> {
     /// Begins a connection; none where the client did not get as far as a request.
     async fn greet(&self, entrance: Entrance, guest: Guest) -> Option<Visitor> {
-        let (peer, limits) = (guest.peer, &self.limits);
-        let begun = match (entrance, &self.front) {
+        let peer = guest.peer;
+        self.begin(entrance, guest)
+            .await
+            .inspect_err(|error| tracing::debug!(%peer, %error, "a connection broke"))
+            .ok()
+    }
+
+    async fn begin(&self, entrance: Entrance, mut guest: Guest) -> io::Result<Visitor> {
+        let limits = &self.limits;
+        if self.proxy_protocol {
+            proxied::unveil(&mut guest, &*self.handler, limits).await?;
+        }
+        match (entrance, &self.front) {
             (Entrance::Redirect, _) => Ok(Visitor::plain(guest)),
             // In a box, for what a handshake needs is not needed after it.
             (Entrance::Main, Some(front)) => Box::pin(Visitor::behind(front, guest, limits)).await,
             (Entrance::Main, None) => Visitor::in_clear(guest, self.spoken, limits).await,
-        };
-        begun
-            .inspect_err(|error| tracing::debug!(%peer, %error, "a connection broke"))
-            .ok()
+        }
     }
 }

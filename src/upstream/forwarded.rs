@@ -54,9 +54,14 @@ pub(super) fn write(peer: IpAddr, site: &Site, before: &[IpAddr], received: Vers
     let mut forwarded = String::with_capacity(128);
     for address in before.iter().chain([&peer]) {
         let address = address.to_canonical();
+        let comma = if forwarded.is_empty() { "" } else { ", " };
+        // Of one without an address, X-Forwarded-For has no word (RFC 7239 §6.2).
+        if address.is_unspecified() {
+            forwarded.extend([comma, "for=unknown"]);
+            continue;
+        }
         let text = address.to_string();
-        let comma = if chain.is_empty() { "" } else { ", " };
-        chain.extend([comma, &text]);
+        chain.extend([if chain.is_empty() { "" } else { ", " }, &text]);
         match address {
             IpAddr::V4(_) => forwarded.extend([comma, "for=", &text]),
             IpAddr::V6(_) => forwarded.extend([comma, "for=\"[", &text, "]\""]),
@@ -67,6 +72,9 @@ pub(super) fn write(peer: IpAddr, site: &Site, before: &[IpAddr], received: Vers
     headers.insert(PORT, site.port.clone());
     headers.insert(HOST, site.authority.clone());
     for (name, value) in [(FOR, chain), (header::FORWARDED, forwarded)] {
+        if value.is_empty() {
+            continue;
+        }
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }

@@ -9,7 +9,7 @@ pub use super::template::{
     Encoding, Filter, Form, GroupFilter, IdentityHeader, Lists, MAX_VALUE_BYTES, Piece, Source, Template,
 };
 use super::{forwarded, target::Target};
-use crate::secret::Secret;
+use crate::{identity::Proxies, secret::Secret};
 
 /// What the scrubber removes, beside the families it always removes.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct ScrubSettings {
     /// The gateway's cookies are called this or begin with this and a dash, after `__Host-` or `__Secure-`.
     pub cookie_name: Box<str>,
     /// Peers whose `X-Forwarded-For` counts.
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub trusted_proxies: Proxies,
 }
 
 /// Takes identity, credential and forwarding headers out of requests; made once at load.
@@ -29,7 +29,7 @@ pub struct Scrubber {
     /// Those that any route may emit, as they are written.
     emitted: Vec<HeaderName>,
     own_cookies: OwnCookies,
-    trusted_proxies: Vec<ipnet::IpNet>,
+    trusted_proxies: Proxies,
 }
 
 /// The names that only the gateway may say something under.
@@ -229,7 +229,7 @@ impl Scrubber {
     /// From the client to the nearest trusted proxy: what stands left of the first address that nobody vouches for is
     /// the client's own word, and dropped (I7).
     fn forwarded_for(&self, headers: &HeaderMap, peer: IpAddr) -> Vec<IpAddr> {
-        if self.trusted_proxies.is_empty() || !self.trusts(peer) {
+        if self.trusted_proxies.are_none() || !self.trusts(peer) {
             return Vec::new();
         }
         let mut chain = Vec::new();
@@ -239,7 +239,9 @@ impl Scrubber {
             .filter_map(|line| line.to_str().ok());
         let addresses: Vec<_> = lines.flat_map(|line| line.split(',')).collect();
         for address in addresses.iter().rev() {
-            let Ok(address) = address.trim().parse() else { break };
+            // What is no address of anybody says as little as what is none.
+            let address = address.trim().parse().ok().filter(|it: &IpAddr| !it.is_unspecified());
+            let Some(address) = address else { break };
             chain.push(address);
             if !self.trusts(address) {
                 break;
@@ -249,9 +251,9 @@ impl Scrubber {
         chain
     }
 
-    /// Whether it is a proxy whose word counts (I7).
+    /// Whether the word of whoever is there counts on where others are.
     pub fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(&address))
+        self.trusted_proxies.include(address)
     }
 }
 
@@ -340,6 +342,7 @@ pub(super) fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
     }
 }
 
+/// By HTTP/2 such a request cannot come, for there is no upgrade in it (RFC 9113 §8.2.2): it was made of an extended CONNECT.
 fn asks_for_websocket<B>(request: &http::Request<B>) -> bool {
     let headers = request.headers();
     let mut upgrades = headers.get_all(header::UPGRADE).iter();
@@ -347,7 +350,7 @@ fn asks_for_websocket<B>(request: &http::Request<B>) -> bool {
         (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"websocket"));
     websocket
         && request.method() == Method::GET
-        && request.version() == Version::HTTP_11
+        && matches!(request.version(), Version::HTTP_11 | Version::HTTP_2)
         && headers
             .get_all(header::CONNECTION)
             .iter()
@@ -490,7 +493,10 @@ mod tests {
         Scrubber::new(ScrubSettings {
             identity_headers: vec![HeaderName::from_static("x-staff")],
             cookie_name: "vestibule".into(),
-            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            trusted_proxies: Proxies {
+                networks: vec!["10.0.0.0/8".parse().unwrap()],
+                over_unix: true,
+            },
         })
     }
 
@@ -516,6 +522,15 @@ mod tests {
         );
         assert!(chain("192.0.2.1", "6.6.6.6").is_empty());
         assert_eq!(texts(chain("10.0.0.1", "6.6.6.6, unknown, 10.0.0.2")), ["10.0.0.2"]);
+        assert_eq!(texts(chain("0.0.0.0", "6.6.6.6, 192.0.2.7")), ["192.0.2.7"]);
+        assert!(
+            chain("0.0.0.0", "6.6.6.6, 0.0.0.0").is_empty(),
+            "nobody sends from there"
+        );
+        assert!(
+            chain("::", "6.6.6.6").is_empty(),
+            "a client that its proxy does not know"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
 
 use http::Method;
 use tokio::{sync::oneshot, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{UpstreamError, headers::Scrubbed, target::Target};
 use crate::{
@@ -23,6 +24,9 @@ use crate::{
 pub trait Watch: fmt::Debug + Send + Sync {
     /// Notes an exchange; dropping the cutter ends it. Yields its number.
     fn enter(self: Arc<Self>, ground: &Ground, cutter: Cutter) -> u64;
+
+    /// Cancelled when the gateway goes away.
+    fn leaving(&self) -> &CancellationToken;
 
     /// Forgets an exchange that has ended by itself.
     fn leave(&self, ground: &Ground, number: u64);
@@ -142,6 +146,11 @@ impl Lifeline {
     /// Whether the exchange counts as one that lasts.
     pub fn is_noted(&self) -> bool {
         self.noted.is_some()
+    }
+
+    /// Cancelled when the gateway goes away.
+    pub(super) fn leaving(&self) -> CancellationToken {
+        self.watch.leaving().clone()
     }
 
     /// Waits until the exchange has to end.

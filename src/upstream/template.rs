@@ -502,7 +502,7 @@ mod tests {
             let scrubber = Scrubber::new(ScrubSettings {
                 identity_headers: templates.iter().map(|header| header.name.clone()).collect(),
                 cookie_name: "vestibule".into(),
-                trusted_proxies: Vec::new(),
+                trusted_proxies: crate::identity::Proxies::default(),
             });
             let mut headers = HeaderMap::new();
             for (name, value) in &spoofed {

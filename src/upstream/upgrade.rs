@@ -19,7 +19,7 @@ use super::{Timeouts, lifeline::Lifeline};
 
 /// Joins the two sides until one closes, nothing moves for `idle` to twice `idle`, or `stream` is over.
 ///
-/// Cut off, the client is told by a close frame.
+/// Cut off, and when the gateway goes away, the client is told by a close frame.
 pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Timeouts, mut lifeline: Lifeline) {
     let Ok(upstream) = upstream.await else { return };
     let Ok(client) = client.await else { return };
@@ -47,31 +47,33 @@ pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Tim
             None => std::future::pending().await,
         }
     };
-    let was_cut = tokio::select! {
+    let leaving = lifeline.leaving();
+    let why = tokio::select! {
         // However it ends, both sides are closed by being dropped.
-        _ = copy => false,
-        () = idle => false,
-        () = over => false,
-        () = lifeline.cut() => true,
+        _ = copy => None,
+        () = idle => None,
+        () = over => None,
+        () = lifeline.cut() => Some((POLICY, Duration::from_secs(2))),
+        () = leaving.cancelled() => Some((GOING_AWAY, Duration::from_secs(5))),
     };
-    if was_cut {
+    if let Some((frame, patience)) = why {
         drop(upstream);
         // Whatever goes wrong, the connection is closed by being dropped.
-        let _ = timeout(FAREWELL, say_why(&mut client.io)).await;
+        let _ = timeout(patience, say_why(frame, &mut client.io)).await;
     }
 }
 
-/// A close frame with the code 1008, "policy violation" (RFC 6455 §5.5.1, §7.4.1); servers do not mask.
+/// Close frames, which servers do not mask (RFC 6455 §5.5.1, §7.4.1): 1008, "policy violation".
 const POLICY: [u8; 4] = [0x88, 0x02, 0x03, 0xF0];
-/// How long the client may take to hear it.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// 1001, "going away".
+const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xE9];
 
 /// Says that it is over, and listens until the client has closed, so that no reset overtakes the frame.
 ///
 /// Where a message of the upstream is half through, the client takes these bytes for the next of its payload, and sees
 /// the connection break off instead: following every frame of every message would be the price of the better word.
-async fn say_why(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
-    client.write_all(&POLICY).await?;
+async fn say_why(frame: [u8; 4], client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    client.write_all(&frame).await?;
     client.shutdown().await?;
     let mut rest = [0; 1_024];
     while client.read(&mut rest).await? > 0 {}

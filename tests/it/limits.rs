@@ -246,10 +246,12 @@ async fn no_limit_can_be_had() {
     assert_eq!(house.provider.calls(Place::Introspection), 100);
 }
 
+const RIGHT: &str = "the-token-of-the-operator";
+
 #[tokio::test]
 async fn an_administrators_token_cannot_be_guessed_for_long() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "right").unwrap();
+    std::fs::write(file.path(), RIGHT).unwrap();
     let path = file.path().to_owned();
     let house = House::open_with(move |_| {
         format!(
@@ -264,12 +266,12 @@ async fn an_administrators_token_cannot_be_guessed_for_long() {
     }
     assert_eq!(ask(client(), "d").await, refused());
     assert_eq!(
-        ask(client(), "right").await,
+        ask(client(), RIGHT).await,
         refused(),
         "a guess that is right is not told"
     );
-    assert_eq!(ask(client_at(OTHER), "right").await.0, 200);
+    assert_eq!(ask(client_at(OTHER), RIGHT).await.0, 200);
     assert!(counted(&house, "admin_token").await);
     house.clock.advance(Duration::from_secs(20));
-    assert_eq!(ask(client(), "right").await.0, 200);
+    assert_eq!(ask(client(), RIGHT).await.0, 200);
 }

@@ -130,7 +130,28 @@ fn a_server_trusts_and_keeps_only_what_it_should() {
     in_file(
         "[admin]\nlisten = §\"127.0.0.1:4180\"",
         "both listen at 127.0.0.1:4180",
-        "port",
+        "address of its own",
+    );
+    in_file(
+        "[server]\nlisten = [§\"unix:run/a.sock\"]",
+        "not the path of a socket",
+        "whole path",
+    );
+    in_file(
+        "[server]\nlisten = [§\"localhost:80\"]",
+        "not an address to listen at",
+        "systemd",
+    );
+    in_file("[server]\nunix_mode = §\"660\"", "not the mode of a socket", "0660");
+    in_file(
+        "[server]\nproxy_protocol = §true",
+        "it names nobody",
+        "trusted_proxies = [",
+    );
+    in_file(
+        "[admin]\nlisten = §\"systemd\"",
+        "without a name are those of [server]",
+        "systemd:admin",
     );
     in_file("[server.limits]\nheader_timeout = §\"0s\"", "no time at all", "30s");
 }

@@ -15,7 +15,7 @@ use crate::{
     identity::ProviderId,
     policy::{Access, Admission},
     secret::random_text,
-    server::Spoken,
+    server::{Listen, Spoken},
     session::StoreSettings,
     upstream::{Asker, DestinationScheme, Onward},
 };
@@ -106,6 +106,10 @@ fn warnings(settings: &Settings) -> String {
         .collect()
 }
 
+fn tcp(address: &str) -> Listen {
+    Listen::Tcp(address.parse().unwrap())
+}
+
 #[test]
 fn http_2_is_spoken_in_clear_text_where_it_is_asked_for() {
     let six = || Folder::new().with("client", "s3cret\n");
@@ -155,8 +159,8 @@ fn another_proxy_may_pass_requests_on() {
 #[test]
 fn six_lines_work() {
     let settings = Folder::new().with("client", "s3cret\n").parse(SIX_LINES).unwrap();
-    assert_eq!(settings.server.listen, ["127.0.0.1:4180".parse().unwrap()]);
-    assert_eq!(settings.server.admin, Some("127.0.0.1:4181".parse().unwrap()));
+    assert_eq!(settings.server.listen, [tcp("127.0.0.1:4180")]);
+    assert_eq!(settings.server.admin, Some(tcp("127.0.0.1:4181")));
     assert!(admission(&settings).session && !admission(&settings).bearer);
     assert_eq!(*admission(&settings).providers, [ProviderId::new("corp")]);
     assert_eq!(settings.scrub.identity_headers.len(), 5);
@@ -324,6 +328,17 @@ fn unencrypted_sessions_are_warned_about() {
     let warnings = warnings(&settings);
     assert!(warnings.contains("travels unencrypted"));
     assert!(warnings.contains("0.0.0.0:4180 takes unencrypted requests"));
+}
+
+#[test]
+fn i7_clients_that_nobody_tells_apart_are_warned_about() {
+    let with = |proxies: &str| {
+        let server = format!("[server]\nlisten = [\"unix:/run/a.sock\"]\ntrusted_proxies = [{proxies}]\n");
+        warnings(&read(&format!("{server}{PROVIDER}{ROUTE}")).unwrap())
+    };
+    let words = "whoever comes over unix:/run/a.sock has no address";
+    assert!(with("").contains(words) && with("\"10.0.0.0/8\"").contains(words));
+    assert!(!with("\"unix\"").contains(words));
 }
 
 #[test]

@@ -9,6 +9,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 // Types of frames (RFC 9113 §6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
@@ -224,8 +225,15 @@ async fn f_10_every_limit_is_told_the_client() {
             (u16::from_be_bytes(id.try_into().unwrap()), value)
         })
         .collect();
-    // RFC 9113 §6.5.2: table size, concurrent streams, window, frame size, head.
-    let limits = [(1, 4_096), (3, 100), (4, 64 * 1_024), (5, 16 * 1_024), (6, 4_096)];
+    // RFC 9113 §6.5.2: table size, concurrent streams, window, frame size, head; RFC 8441 §3: the extended CONNECT.
+    let limits = [
+        (1, 4_096),
+        (3, 100),
+        (4, 64 * 1_024),
+        (5, 16 * 1_024),
+        (6, 4_096),
+        (8, 1),
+    ];
     assert_eq!(told, limits.into());
     let window = client.next_of(WINDOW_UPDATE).await;
     assert_eq!(window.stream, 0);
@@ -405,6 +413,42 @@ async fn f_10_who_resets_what_it_opens_again_and_again_is_sent_away() {
 }
 
 #[tokio::test]
+async fn f_10_who_makes_us_reset_streams_again_and_again_is_sent_away() {
+    // CVE-2025-8671: each stream ends by a mistake of the client, and its request would go on.
+    let house = open(patient());
+    let mut client = house.speak().await;
+    let mut bytes = Vec::new();
+    for stream in (1_u32..=2_000).step_by(2) {
+        let head = head("/slow", &[]);
+        for (kind, flags, payload) in [
+            (HEADERS, END_HEADERS | END_STREAM, &*head),
+            // More than a window can be (RFC 9113 §6.9.1).
+            (WINDOW_UPDATE, 0, &[0x7f, 0xff, 0xff, 0xff]),
+        ] {
+            bytes.extend([0, 0, payload.len() as u8, kind, flags]);
+            bytes.extend(stream.to_be_bytes());
+            bytes.extend(payload);
+        }
+    }
+    let _ = client.0.write_all(&bytes).await;
+    assert_eq!(client.farewells().await, [ENHANCE_YOUR_CALM]);
+    house.is_left().await;
+}
+
+#[tokio::test]
+async fn f_08_a_connection_is_not_used_for_ever() {
+    let mut settings = patient();
+    settings.limits.connection_age = Duration::from_millis(300);
+    let house = open(settings);
+    let mut client = house.speak().await;
+    client.get(1, "/slow", &[]).await;
+    assert_eq!(client.next_of(GOAWAY).await.code(), 0);
+    house.stub.gate.notify_one();
+    assert_eq!(client.answer(1).await, good("late"), "what is under way is finished");
+    house.is_left().await;
+}
+
+#[tokio::test]
 async fn f_10_a_head_without_end_is_not_read_for_ever() {
     let house = open(settings());
     let mut client = house.speak().await;
@@ -439,6 +483,32 @@ async fn f_10_frames_that_cost_only_us_are_not_answered_for_ever() {
             }
         };
         timeout(Duration::from_secs(10), flood).await.expect("it is kept");
+        house.is_left().await;
+    }
+}
+
+#[tokio::test]
+async fn f_10_whoever_floods_is_cut_off_though_it_takes_every_answer() {
+    let house = open(patient());
+    for (kind, stream, payload) in [
+        (PING, 0, &[0; 8][..]),
+        (SETTINGS, 0, &[]),
+        (PRIORITY, 1, &[0, 0, 0, 0, 9]),
+    ] {
+        let client = house.speak().await;
+        let mut one = vec![0, 0, payload.len() as u8, kind, 0];
+        one.extend(u32::to_be_bytes(stream));
+        one.extend(payload);
+        let many = one.repeat(100);
+        let (mut reader, mut writer) = client.0.into_split();
+        let taking = tokio::spawn(async move { while matches!(reader.read(&mut [0; 4_096]).await, Ok(1..)) {} });
+        let mut sent = 0;
+        while writer.write_all(&many).await.is_ok() {
+            sent += 100;
+            assert!(sent < 1_000_000, "it goes on and on: {kind}");
+        }
+        assert!(sent >= 9_900, "cut off after {sent}");
+        taking.await.unwrap();
         house.is_left().await;
     }
 }
@@ -511,4 +581,35 @@ async fn a_bug_ends_one_stream_only() {
     client.get(3, "/", &[]).await;
     assert_eq!(client.answer(3).await, good("127.0.0.1 /"));
     assert!(house.metrics.encode().contains("vestibule_panics_total 1\n"));
+}
+
+#[tokio::test]
+async fn a_websocket_keeps_its_connection_and_its_stream_as_long_as_it_is_open() {
+    let house = open(patient());
+    let (client, connection) = h2::client::handshake(house.connect().await).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    let mut request = Request::builder()
+        .method("CONNECT")
+        .uri("http://a/upgrade")
+        .body(())
+        .unwrap();
+    request.extensions_mut().insert(h2::ext::Protocol::from("websocket"));
+    let (answer, mut send) = client.send_request(request, false).unwrap();
+    let mut answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    // Longer than a connection may be without a request, and than a client may take nothing.
+    sleep(Duration::from_millis(3_000)).await;
+    send.send_data(Bytes::from_static(b"!"), true).unwrap();
+    assert_eq!(answer.body_mut().data().await.unwrap().unwrap(), "!");
+    drop((answer, send));
+    // Without it, the connection is one that rests.
+    timeout(Duration::from_secs(10), connection)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
 }

@@ -10,14 +10,14 @@ use rustls::{
     server::{NoServerSessionStorage, ProducesTickets, VerifierBuilderError, danger::ClientCertVerifier},
     version::{TLS12, TLS13},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::{KeyPair, Line, MinVersion, Settings, names::Names};
 use crate::{
     certificate::Certificate,
     identity::Vouchers,
-    server::{Limits, protocol::Protocol},
+    server::{Limits, pipe::Pipe, protocol::Protocol},
     telemetry::Metrics,
     time::Timestamp,
     trust::TrustRoots,
@@ -133,7 +133,7 @@ impl Front {
     ///
     /// # Errors
     /// When the client does not get there in time, breaks off, or is refused.
-    pub(in crate::server) async fn greet(&self, stream: TcpStream, limits: &Limits) -> io::Result<Greeted> {
+    pub(in crate::server) async fn greet(&self, stream: Pipe, limits: &Limits) -> io::Result<Greeted> {
         let current = self.current.load_full();
         let handshake = TlsAcceptor::from(current.config.clone()).accept(stream);
         let stream = timeout(limits.handshake_timeout, handshake)

@@ -6,19 +6,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use crate::upstream::wire::Wire;
+use crate::server::pipe::Pipe;
 
 #[derive(Debug)]
 pub(in crate::server) enum Line {
-    Clear(Wire),
+    Clear(Pipe),
     /// In a box, for it is many times larger.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Pipe>>),
 }
 
 impl Line {
@@ -34,7 +31,7 @@ impl Line {
 impl AsyncRead for Line {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Clear(wire) => Pin::new(wire).poll_read(cx, buffer),
+            Self::Clear(pipe) => Pin::new(pipe).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
@@ -43,21 +40,21 @@ impl AsyncRead for Line {
 impl AsyncWrite for Line {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Clear(wire) => Pin::new(wire).poll_write(cx, bytes),
+            Self::Clear(pipe) => Pin::new(pipe).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Clear(wire) => Pin::new(wire).poll_flush(cx),
+            Self::Clear(pipe) => Pin::new(pipe).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Clear(wire) => Pin::new(wire).poll_shutdown(cx),
+            Self::Clear(pipe) => Pin::new(pipe).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -68,14 +65,14 @@ impl AsyncWrite for Line {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Clear(wire) => Pin::new(wire).poll_write_vectored(cx, slices),
+            Self::Clear(pipe) => Pin::new(pipe).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Clear(wire) => wire.is_write_vectored(),
+            Self::Clear(pipe) => pipe.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
         }
     }

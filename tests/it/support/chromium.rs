@@ -37,11 +37,23 @@ impl Drop for Chromium {
 
 impl Chromium {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// One to which every certificate is good.
+    pub async fn start_trusting_everybody() -> Self {
+        Self::start_with(&["--ignore-certificate-errors"]).await
+    }
+
+    async fn start_with(arguments: &[&str]) -> Self {
         // The driver's client is built without one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut processes = Processes::start();
         let url = format!("http://127.0.0.1:{}", processes.port());
-        let capabilities = capabilities(processes.profile.path());
+        let mut capabilities = capabilities(processes.profile.path());
+        for argument in arguments {
+            capabilities.add_arg(argument).unwrap();
+        }
         Self {
             driver: WebDriver::new(url, capabilities).await.unwrap(),
             _processes: processes,
@@ -114,6 +126,12 @@ impl Chromium {
     }
 
     // What a person sees.
+
+    /// What a script of the page says, by calling its first argument.
+    pub async fn said_by(&self, script: &str) -> String {
+        let said = self.driver.execute_async(script, Vec::new()).await.unwrap();
+        said.convert().unwrap()
+    }
 
     pub async fn text(&self) -> String {
         self.driver.find(By::Tag("body")).await.unwrap().text().await.unwrap()

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::digest;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -15,7 +17,6 @@ use super::wire::{PATIENCE, head};
 
 pub const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const EVENT: &str = "d\r\ndata: hello\n\n\r\n";
 
@@ -35,7 +36,9 @@ pub async fn application(listener: TcpListener) {
 }
 
 async fn serve(mut stream: TcpStream) {
-    let head = head(&mut stream).await.to_ascii_lowercase();
+    let head = head(&mut stream).await;
+    let key = key_in(&head);
+    let head = head.to_ascii_lowercase();
     if head.contains(SLOW) {
         tokio::time::sleep(SLOWNESS).await;
     }
@@ -47,12 +50,30 @@ async fn serve(mut stream: TcpStream) {
         let _ = stream.read(&mut [0; 64]).await;
         return;
     }
-    stream.write_all(SWITCH.as_bytes()).await.unwrap();
+    let switch = switch(&key.unwrap());
+    stream.write_all(switch.as_bytes()).await.unwrap();
     let mut buffer = [0; 64];
     while let Ok(length @ 1..) = stream.read(&mut buffer).await {
         stream.write_all(&buffer[..length]).await.unwrap();
         stream.write_all(&buffer[..length]).await.unwrap();
     }
+}
+
+/// What a handshake wants to be hashed.
+pub fn key_in(head: &str) -> Option<String> {
+    head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.to_owned())
+    })
+}
+
+/// The answer to a handshake (RFC 6455 §4.2.2).
+pub fn switch(key: &str) -> String {
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let accept = STANDARD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()));
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
 }
 
 /// An exchange that goes on.

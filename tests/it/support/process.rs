@@ -4,9 +4,11 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_vestibule");
 
 pub struct Process {
     pub child: Child,
@@ -21,19 +23,29 @@ pub struct Process {
 impl Process {
     /// Runs a configuration, beside whose file these others stand, and waits until it listens.
     pub fn start(text: &str, files: &[(&str, &str)], address: SocketAddr, admin: SocketAddr) -> Self {
+        let run = |file: &Path| {
+            let mut command = Command::new(PROGRAM);
+            command.args(["run", "--config"]).arg(file).stderr(Stdio::piped());
+            command
+        };
+        Self::start_by(run, text, files, address, admin)
+    }
+
+    /// The same, by another command, which is told the file.
+    pub fn start_by(
+        run: impl FnOnce(&Path) -> Command,
+        text: &str,
+        files: &[(&str, &str)],
+        address: SocketAddr,
+        admin: SocketAddr,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for (name, content) in files {
             fs::write(directory.path().join(name), content).unwrap();
         }
         let file = directory.path().join("vestibule.toml");
         fs::write(&file, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_vestibule"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = run(&file).stdout(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stdout.take().unwrap());
         let mut first = Vec::new();
         while first
@@ -43,8 +55,10 @@ impl Process {
             let mut line = String::new();
             if log.read_line(&mut line).unwrap() == 0 {
                 let mut error = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-                panic!("it did not start: {error}");
+                if let Some(mut stderr) = child.stderr.take() {
+                    stderr.read_to_string(&mut error).unwrap();
+                }
+                panic!("it did not start: {error}{}", first.concat());
             }
             first.push(line);
         }

@@ -306,6 +306,14 @@ identity = { assertion = { ttl = "30s" } }
 url = "https://wiki.example.com/token"
 upstream = "http://10.0.0.6:3000"
 identity = { access_token = "authorization", assertion = { header = "X-Proof", audience = "all" } }
+[route.other]
+url = "https://wiki.example.com/other"
+upstream = "https://10.0.0.7:3000"
+identity = { assertion = { audience = "all" } }
+[route.same]
+url = "https://wiki.example.com/same"
+upstream = "http://10.0.0.5:3000"
+identity = { assertion = { audience = "signed" } }
 "#;
     let folder = Folder::new().with("wiki.toml", text);
     let answer = folder.run(&["check", "--config", "wiki.toml"]);
@@ -320,6 +328,7 @@ identity = { access_token = "authorization", assertion = { header = "X-Proof", a
     for words in [
         "no `key_files` in [assertion]",
         "[route.token] hands over access tokens",
+        "[route.other] and [route.token] lead to different applications, and assert to the audience \"all\"",
         "10.0.0.6 in clear text, with an access token",
     ] {
         assert!(
@@ -328,7 +337,9 @@ identity = { access_token = "authorization", assertion = { header = "X-Proof", a
             answer.complains()
         );
     }
-    assert!(!answer.complains().contains("10.0.0.5"), "{}", answer.complains());
+    for silent in ["10.0.0.5", "[route.same] and"] {
+        assert!(!answer.complains().contains(silent), "{}", answer.complains());
+    }
 
     let folder = folder.with("ann.json", "{\"sub\": \"ann\"}");
     let url = "https://wiki.example.com/token";

@@ -30,6 +30,7 @@ pub(super) fn advise(
     for placed in routes {
         route(placed, providers, &mut load.findings);
     }
+    shared_audiences(routes, &mut load.findings);
     for offer in offers {
         let settings = providers.iter().find(|settings| settings.id == offer.id);
         if let Some(settings) = settings.filter(|settings| tells_a_changing_name(settings, routes)) {
@@ -175,6 +176,30 @@ fn strangers_with_one_name(placed: &Placed, admission: &Admission, findings: &mu
         let instead = "name one provider in `providers`, ask in an `expression` (provider == \"corp\"), or tell the \
                        application {issuer} too";
         findings.advice(placed.at, message, instead);
+    }
+}
+
+/// An application that gets an assertion can show it to another one that checks for the same audience.
+fn shared_audiences(routes: &[&Placed], findings: &mut Findings) {
+    let asserting = routes.iter().filter_map(|placed| {
+        let assertion = placed.upstream.vouching.assertion.as_ref()?;
+        Some((placed, &*assertion.audience))
+    });
+    let asserting: Vec<_> = asserting.collect();
+    for (index, (placed, audience)) in asserting.iter().enumerate() {
+        let elsewhere =
+            |(other, shared): &&(&&Placed, &str)| shared == audience && other.upstream.onward != placed.upstream.onward;
+        if let Some((other, _)) = asserting.iter().take(index).find(elsewhere) {
+            let message = format!(
+                "[route.{}] and [route.{}] lead to different applications, and assert to the audience \"{audience}\": \
+                 each can show the other what it is told",
+                placed.route.name, other.route.name
+            );
+            let instead = "write an `audience` of its own for each application";
+            findings
+                .advice(placed.at, message, instead)
+                .see(other.at, "the other one");
+        }
     }
 }
 

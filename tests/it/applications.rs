@@ -4,7 +4,9 @@ use serde_json::Value;
 use url::Url;
 
 use crate::support::{
-    applications::{Application, django_is_installed, jupyterlab_is_installed},
+    applications::{
+        Application, django_is_installed, dokuwiki_is_installed, jupyterlab_is_installed, prometheus_is_installed,
+    },
     browser::{Browser, client},
     chromium::{Chromium, chromium_is_installed},
     house::House,
@@ -62,6 +64,51 @@ async fn django_knows_whom_the_gateway_names_and_nobody_who_names_themselves() {
         .header("Remote-User", "admin");
     let told: Value = past.send().await.unwrap().json().await.unwrap();
     assert_eq!(told["user"], "admin");
+}
+
+#[tokio::test]
+async fn a_person_is_known_to_an_old_wiki_and_to_a_site_of_django() {
+    if !chromium_is_installed() || !dokuwiki_is_installed() || !django_is_installed() {
+        return;
+    }
+    let wiki = Application::dokuwiki().await;
+    let house = house_before(&wiki, "remote-user").await;
+    let chromium = Chromium::start().await;
+    chromium.open(&house.url("/doku.php?id=start")).await;
+    chromium.log_in("alice", "alice").await;
+    chromium.wait_for_text("Logged in as: alice").await;
+    chromium.picture("dokuwiki").await;
+    let forged = client()
+        .get(house.url("/doku.php?id=start"))
+        .header("Remote_User", "admin");
+    let page = forged.bearer_auth(house.jwt("alice")).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(page.contains("Logged in as: <bdi>alice</bdi>"), "{page}");
+
+    let site = Application::django().await;
+    let house = house_before(&site, "django").await;
+    let chromium = Chromium::start().await;
+    chromium.open(&house.url("/page")).await;
+    chromium.log_in("admin", "admin").await;
+    chromium.wait_for_text("\"user\": \"admin\"").await;
+}
+
+#[tokio::test]
+async fn a_person_asks_a_dashboard_that_knows_no_people() {
+    if !chromium_is_installed() || !prometheus_is_installed() {
+        return;
+    }
+    let prometheus = Application::prometheus().await;
+    let house = house_before(&prometheus, "remote-user").await;
+    let anonymous = client().get(house.url("/api/v1/status/buildinfo")).send();
+    assert_eq!(anonymous.await.unwrap().status(), 401);
+    let chromium = Chromium::start().await;
+    chromium.open(&house.url("/graph?g0.expr=vector(42)&g0.tab=1")).await;
+    chromium.log_in("alice", "alice").await;
+    chromium.wait_for_text("Prometheus").await;
+    // Its page asks its own interface, with the session.
+    chromium.wait_for_text("42").await;
+    chromium.picture("prometheus").await;
 }
 
 #[tokio::test]

@@ -24,6 +24,11 @@ pub fn module_installed(module: &str, install: &str) -> bool {
     }
 }
 
+/// The same for a file that a package brings.
+pub fn file_installed(path: &str, install: &str) -> bool {
+    std::path::Path::new(path).exists() || left_out(path, install)
+}
+
 fn quietly(command: &mut Command) -> std::io::Result<std::process::ExitStatus> {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status()
 }

@@ -31,6 +31,15 @@ pub fn jupyterlab_is_installed() -> bool {
     )
 }
 
+pub fn prometheus_is_installed() -> bool {
+    programs::installed(&["prometheus"], "apt-get install -y prometheus")
+}
+
+pub fn dokuwiki_is_installed() -> bool {
+    programs::installed(&["php"], "apt-get install -y php-cli php-cgi dokuwiki")
+        && programs::file_installed("/usr/share/dokuwiki/doku.php", "apt-get install -y dokuwiki")
+}
+
 fn jupyter() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "target/jupyterlab/bin/jupyter-lab"]
         .iter()
@@ -50,6 +59,33 @@ impl Application {
             let mut command = Command::new(programs::PYTHON);
             command.arg(beside("django_site.py"));
             command.args([&address.port().to_string(), directory]);
+            command
+        })
+        .await
+    }
+
+    /// A wiki in PHP that looks at the headers of its request, as pages of CGI do.
+    pub async fn dokuwiki() -> Self {
+        Self::start(|address, directory| {
+            let mut command = Command::new("sh");
+            command.arg(beside("dokuwiki.sh"));
+            command.args([&address.port().to_string(), directory]);
+            command
+        })
+        .await
+    }
+
+    /// A dashboard that knows no people at all.
+    pub async fn prometheus() -> Self {
+        Self::start(|address, directory| {
+            let file = format!("{directory}/prometheus.yml");
+            std::fs::write(&file, "scrape_configs: []\n").unwrap();
+            let mut command = Command::new("prometheus");
+            command.args([
+                format!("--config.file={file}"),
+                format!("--storage.tsdb.path={directory}/data"),
+                format!("--web.listen-address={address}"),
+            ]);
             command
         })
         .await

@@ -3,7 +3,7 @@
 --     http-request lua.vestibule URL NAMES
 --
 -- URL is where the question goes, NAMES are the identity headers, with commas between them. Where there is no answer,
--- nobody passes.
+-- nobody passes: haproxy.cfg lets on only what txn.vestibule_passes says "yes" of.
 
 -- What concerns a connection, or a body that is not sent along.
 local NOT_ASKED = {
@@ -80,6 +80,8 @@ local function pass(txn, answer, names)
             end)
         end
     end
+    -- Last: before this, nothing passes.
+    txn:set_var("txn.vestibule_passes", "yes")
 end
 
 core.register_action("vestibule", { "http-req" }, function(txn, url, names)

@@ -56,6 +56,11 @@ macro_rules! stories {
             }
 
             #[tokio::test]
+            async fn i_10_nothing_else_is_switched_to_and_no_header_is_named_away() {
+                super::nothing_else_is_switched_to($proxy).await;
+            }
+
+            #[tokio::test]
             async fn a_session_is_refreshed() {
                 super::a_session_is_refreshed($proxy).await;
             }
@@ -325,6 +330,55 @@ async fn a_websocket_goes_through(proxy: Proxy) {
         403
     );
     assert_eq!(handshake(&format!("{session}Origin: http://{address}\r\n")).await, 101);
+}
+
+async fn nothing_else_is_switched_to(proxy: Proxy) {
+    let Some(beside) = Beside::behind(proxy).await else {
+        return;
+    };
+    let token = beside.house.jwt("alice");
+    for headers in [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        "Connection: upgrade\r\nUpgrade: foo\r\n",
+        "Connection: X-Forwarded-User, X-Forwarded-Email\r\n",
+    ] {
+        let request = format!(
+            "GET /x HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n{headers}\r\n",
+            beside.address
+        );
+        let before = beside.house.upstream.requests();
+        let mut stream = TcpStream::connect(beside.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let head = head(&mut stream).await;
+        if beside.house.upstream.requests() == before {
+            // There are proxies that refuse the whole request.
+            assert!(
+                !head.starts_with("HTTP/1.1 2") && !head.starts_with("HTTP/1.1 1"),
+                "{head}"
+            );
+            continue;
+        }
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let seen = beside.house.upstream.last();
+        for name in ["upgrade", "http2-settings"] {
+            assert_eq!(told(&seen, name), [""; 0], "{headers}");
+        }
+        assert_eq!(told(&seen, "x-forwarded-user"), ["alice"], "{headers}");
+        let connection = told(&seen, "connection").concat().to_lowercase();
+        assert!(!connection.contains("x-forwarded"), "{connection}");
+    }
+}
+
+#[tokio::test]
+async fn haproxy_lets_nobody_pass_when_its_script_breaks() {
+    let broken = |text: String| text.replace("-- Last: before this, nothing passes.", "error(\"broken\")");
+    let Some(beside) = Beside::behind_altered(Proxy::Haproxy, broken).await else {
+        return;
+    };
+    let asked = client().get(beside.url("/x")).bearer_auth(beside.house.jwt("alice"));
+    let answer = asked.header("X-Forwarded-User", "admin").send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(beside.house.upstream.requests(), 0);
 }
 
 /// Where somebody listened before; a connection of another test may have the port for a while.

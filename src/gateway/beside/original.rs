@@ -21,6 +21,7 @@ const ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 const REWRITE_URL: HeaderName = HeaderName::from_static("x-rewrite-url");
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+const SEC_WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
 /// What a request is about, and what its client sent with it.
 #[derive(Debug)]
@@ -114,8 +115,9 @@ impl Original {
         for framing in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
             headers.remove(framing);
         }
-        // Proxies keep `Upgrade` to themselves; this a page cannot write, and only a handshake has it (RFC 6455 §4.1).
-        if headers.contains_key(&SEC_WEBSOCKET_KEY) {
+        // Proxies keep `Upgrade` to themselves; these a page cannot write, and only a handshake has them (RFC 6455 §4.1). One
+        // in HTTP/2 has no key (RFC 8441 §5).
+        if headers.contains_key(&SEC_WEBSOCKET_KEY) || headers.contains_key(&SEC_WEBSOCKET_VERSION) {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
         let (mut parts, ()) = Request::new(()).into_parts();

@@ -98,9 +98,22 @@ impl Proxy {
     }
 }
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 impl Beside {
     /// `None` where the proxy is not installed.
     pub async fn behind(proxy: Proxy) -> Option<Self> {
+        let beside = Self::behind_altered(proxy, |text| text).await?;
+        let since = Instant::now();
+        while status_of(&beside.url("/public")).await != Some(200) {
+            assert!(since.elapsed() < PATIENCE, "{proxy:?} does not serve");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Some(beside)
+    }
+
+    /// The same, with its shipped files changed.
+    pub async fn behind_altered(proxy: Proxy, alter: fn(String) -> String) -> Option<Self> {
         let (program, install) = proxy.program();
         if !installed(&[&program], install) {
             return None;
@@ -116,14 +129,14 @@ impl Beside {
         let directory = tempfile::tempdir().unwrap();
         for example in proxy.examples() {
             let text = fs::read_to_string(in_project(&format!("deploy/forward-auth/{example}"))).unwrap();
-            let text = fitted(&text, &house, address, directory.path());
+            let text = alter(fitted(&text, &house, address, directory.path()));
             fs::write(directory.path().join(example), text).unwrap();
         }
         let group = Group::run(&proxy.command(directory.path()));
         let since = Instant::now();
         let open = format!("http://{address}/public");
-        while !passes(&open).await {
-            assert!(since.elapsed() < Duration::from_secs(60), "{proxy:?} does not serve");
+        while status_of(&open).await.is_none() {
+            assert!(since.elapsed() < PATIENCE, "{proxy:?} does not answer");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Some(Self {
@@ -139,9 +152,9 @@ impl Beside {
     }
 }
 
-async fn passes(url: &str) -> bool {
-    let answer = client().get(url).send().await;
-    answer.is_ok_and(|answer| answer.status() == 200)
+async fn status_of(url: &str) -> Option<u16> {
+    let answer = client().get(url).send().await.ok()?;
+    Some(answer.status().as_u16())
 }
 
 /// A shipped file, with the addresses of this machine in the place of its own.

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::headers::{folded, is_the_gateways};
+use super::headers::{folded, is_the_gateways, remove_all};
 use crate::policy::Origin;
 
 /// Changes to the headers of a message.
@@ -45,7 +45,16 @@ pub fn is_untouchable(name: &HeaderName) -> bool {
 }
 
 impl Edits {
-    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+    /// Before anything is written in a name, every spelling of it goes that an application could take for it (I4).
+    pub(super) fn apply_to_request(&self, headers: &mut HeaderMap) {
+        for name in self.remove.iter().chain(self.set.iter().map(|(name, _)| name)) {
+            let gone = folded(name.as_str());
+            remove_all(headers, |other| folded(other) == gone);
+        }
+        self.apply(headers);
+    }
+
+    fn apply(&self, headers: &mut HeaderMap) {
         for name in &self.remove {
             headers.remove(name);
         }

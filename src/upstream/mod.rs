@@ -240,6 +240,9 @@ impl Upstreams {
     }
 }
 
+/// Headers by which some applications take a request for one of another method.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
 type Outgoing = (
     Request<RequestBody>,
     Option<Arc<Progress>>,
@@ -267,6 +270,10 @@ impl Upstream {
             .filter(|_| self.settings.authorization == AuthorizationOwner::Application && !permit.is_bare());
         if permit.is_bare() {
             parts.headers.remove(header::COOKIE);
+            // To some applications it would be another request than a preflight.
+            remove_all(&mut parts.headers, |name| {
+                METHOD_OVERRIDES.contains(&&*headers::folded(name))
+            });
         }
         let idle = match headers::is_grpc(&parts) {
             // Whoever calls may have nothing to say for long while it listens.
@@ -292,7 +299,7 @@ impl Upstream {
             None => target.to_uri(),
         };
         let mut headers = parts.headers;
-        self.settings.edits.request.apply(&mut headers);
+        self.settings.edits.request.apply_to_request(&mut headers);
         let site = self.site(arrival.origin);
         let host = match (self.settings.preserve_host, self.instances.first()) {
             (false, Some(instance)) => &instance.host,

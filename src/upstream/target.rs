@@ -158,15 +158,17 @@ fn canonical(target: Option<&PathAndQuery>) -> Result<PathAndQuery, AmbiguousTar
     PathAndQuery::try_from(rewritten).map_err(|_| AmbiguousTarget("its path cannot be written plainly"))
 }
 
-/// What the paths of routes may have besides what is never encoded: to many applications it is the same either way.
-const SPELLED_PLAINLY: &[u8] = b"!$&'()*+,=:@";
+/// Whether a character may stand in a path as it is: to many applications it is the same when it is encoded.
+fn may_be_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b';' | b'#' | b'?' | b'/')
+}
 
 /// The path with that decoded; `None` where none of it is encoded.
 fn compared(path: &str) -> Option<Arc<String>> {
     let encoded = |rest: &[u8]| match rest {
         [b'%', high, low, ..] => {
             let byte = hex(*high)? << 4 | hex(*low)?;
-            SPELLED_PLAINLY.contains(&byte).then_some(byte)
+            may_be_plain(byte).then_some(byte)
         }
         _ => None,
     };
@@ -286,6 +288,8 @@ mod tests {
                 "",
             ),
             ("/a%2525%3A", "/a%2525:", "/a%2525%3A"),
+            ("/report%5B1%5D%22%3C%3E%5E%60%7B%7C%7D", "/report[1]\"<>^`{|}", ""),
+            ("/%20%3B%C3%A9", "/%20%3B%C3%A9", "/%20%3B%C3%A9"),
             ("/%C3%A9%40", "/%C3%A9@", "/%C3%A9%40"),
             ("/@plain:", "/@plain:", "/@plain:"),
         ] {

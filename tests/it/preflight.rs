@@ -39,7 +39,8 @@ async fn a_preflight_passes_where_the_route_says_so_and_says_nothing_of_anybody(
     let request = alice.client().request(Method::OPTIONS, url.clone());
     let request = preflight(request)
         .header("cookie", "own=1")
-        .header("authorization", "Bearer x");
+        .header("authorization", "Bearer x")
+        .header("X_HTTP_Method-Override", "DELETE");
     assert_eq!(alice.send(request, url.clone()).await.status, 200);
     let seen = house.upstream.last();
     assert_eq!(seen["method"], "OPTIONS");
@@ -47,6 +48,7 @@ async fn a_preflight_passes_where_the_route_says_so_and_says_nothing_of_anybody(
     for name in ["cookie", "authorization", "x-forwarded-user", "x-forwarded-email"] {
         assert!(told(&seen, name).is_empty(), "{name}: {seen}");
     }
+    assert!(!seen.to_string().contains("DELETE"), "{seen}");
 
     // Nothing but a preflight passes.
     let before = house.upstream.requests();

@@ -173,7 +173,8 @@ fn compared(path: &str) -> Option<Arc<String>> {
         _ => None,
     };
     let bytes = path.as_bytes();
-    let first = (0..bytes.len()).find(|at| bytes.get(*at..).and_then(encoded).is_some())?;
+    let mut percents = path.match_indices('%').map(|(at, _)| at);
+    let first = percents.find(|at| bytes.get(*at..).and_then(encoded).is_some())?;
     let mut plain = String::with_capacity(path.len());
     let mut rest = bytes;
     plain.push_str(path.get(..first)?);

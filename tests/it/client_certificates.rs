@@ -8,7 +8,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
     time::timeout,
 };
@@ -52,6 +52,17 @@ async fn status_of(house: &House, client: &TlsClient, path: &str) -> (u16, Strin
     let answer = ask(stream, &host, path, &house.jwt("alice")).await.unwrap();
     let problem: serde_json::Value = serde_json::from_str(&answer.text).unwrap_or_default();
     (answer.status, problem["code"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Opens a WebSocket on a connection.
+async fn switch(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), host: &str, path: &str) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{HANDSHAKE}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
 }
 
 /// What somebody is answered whom nothing keeps from the application, which is not there.
@@ -141,13 +152,7 @@ async fn a_certificate_that_ends_counts_no_more_on_connections_and_streams_that_
     let config = Arc::new(client.config());
     let mut stream = connect_by(config.clone(), house.address, "localhost").await.unwrap();
     let mut kept = connect_by(config, house.address, "localhost").await.unwrap();
-    let request = format!("GET /machines HTTP/1.1\r\nHost: {host}\r\n{HANDSHAKE}\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    switch(&mut stream, &host, "/machines").await;
 
     house.clock.advance(Duration::from_secs(5 * 366 * 86_400));
     let mut last = Vec::new();
@@ -180,13 +185,7 @@ async fn f_13_who_was_vouched_for_by_others_than_now_is_nobody() {
     let config = Arc::new(client.config());
     let websocket = async |config: &Arc<ClientConfig>, path: &str| {
         let mut stream = connect_by(config.clone(), house.address, "localhost").await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{HANDSHAKE}\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        switch(&mut stream, &host, path).await;
         stream
     };
     let mut held = websocket(&config, "/machines").await;

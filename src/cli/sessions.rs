@@ -31,8 +31,8 @@ enum Command {
     Revoke {
         #[command(flatten)]
         admin: Admin,
-        /// A session, as the list names it.
-        #[arg(conflicts_with_all = FILTERS)]
+        /// A session, as the list names it; one in sixty-four begins with a hyphen.
+        #[arg(conflicts_with_all = FILTERS, allow_hyphen_values = true)]
         id: Option<String>,
         #[command(flatten)]
         which: Which,

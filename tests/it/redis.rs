@@ -135,7 +135,7 @@ async fn endings_survive_their_master() {
         return;
     }
     let mut watched = Watched::start();
-    let settings = RedisSettings::parse(&watched.url()).unwrap();
+    let settings = patient(RedisSettings::parse(&watched.url()).unwrap());
     shares_endings(&settings).await;
     let [here, there] = [(); 2].map(|()| SharedEndings::connect(settings.clone()));
     let (before, after) = (new_index(), new_index());
@@ -157,7 +157,7 @@ async fn endings_that_redis_lost_are_told_again_by_who_knows_them() {
         return;
     }
     let redis = Redis::start();
-    let settings = RedisSettings::parse(&redis.url()).unwrap();
+    let settings = patient(RedisSettings::parse(&redis.url()).unwrap());
     let [here, there] = [(); 2].map(|()| SharedEndings::connect(settings.clone()));
     let [first, last, next] = [(); 3].map(|()| new_index());
     for index in [&first, &last] {
@@ -167,14 +167,18 @@ async fn endings_that_redis_lost_are_told_again_by_who_knows_them() {
     // As a server does that had not heard everything when it took over, and goes on from there.
     assert!(!redis.say(&["ZPOPMAX", "vestibule:endings"]).is_empty());
     here.end_all(&next, AT, LIFE).await.unwrap();
-    redis.until_it_says(&["ZCARD", "vestibule:endings"], "3");
-    let anew = SharedEndings::connect(settings);
+    // Whoever comes anew gets to know all of them in the end; both may have told the lost one, each in a line.
     for index in [first, last, next] {
-        assert_eq!(anew.ended_at(&[index]).await.unwrap(), Some(AT));
-        eventually(async || there.ended_at(&[index]).await.unwrap() == Some(AT)).await;
+        let anew = SharedEndings::connect(settings.clone());
+        for store in [&there, &anew] {
+            eventually(async || store.ended_at(&[index]).await.is_ok_and(|at| at == Some(AT))).await;
+        }
     }
+    let told: usize = redis.say(&["ZCARD", "vestibule:endings"]).parse().unwrap();
+    assert!((3..=4).contains(&told), "{told} lines");
+    // Lives are rounded up to ten seconds, those of the lost one twice where it was heard of.
     let ends_in: i64 = redis.say(&["PTTL", "vestibule:endings"]).parse().unwrap();
-    assert!((50_000..=70_000).contains(&ends_in), "{ends_in} ms");
+    assert!((40_000..=80_000).contains(&ends_in), "{ends_in} ms");
 }
 
 #[tokio::test(flavor = "multi_thread")]

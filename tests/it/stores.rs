@@ -335,7 +335,7 @@ pub(crate) fn record(version: u64) -> Record {
 
 pub(crate) async fn hears(endings: &mut Receiver<Ended>, expected: &Ended) {
     let heard = async { while endings.recv().await.unwrap() != *expected {} };
-    timeout(Duration::from_secs(5), heard)
+    timeout(Duration::from_secs(20), heard)
         .await
         .unwrap_or_else(|_| panic!("nobody told of {expected:?}"));
 }
@@ -347,5 +347,5 @@ pub(crate) async fn eventually(is_so: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(Duration::from_secs(10), wait).await.expect("it never came");
+    timeout(Duration::from_secs(20), wait).await.expect("it never came");
 }

@@ -50,24 +50,7 @@ impl Site {
 
 /// Writes the whole family anew, from the socket, from trusted proxies and from the configuration (I7, I8).
 pub(super) fn write(peer: IpAddr, site: &Site, before: &[IpAddr], received: Version, headers: &mut HeaderMap) {
-    let mut chain = String::new();
-    let mut forwarded = String::with_capacity(128);
-    for address in before.iter().chain([&peer]) {
-        let address = address.to_canonical();
-        let comma = if forwarded.is_empty() { "" } else { ", " };
-        // Of one without an address, X-Forwarded-For has no word (RFC 7239 §6.2).
-        if address.is_unspecified() {
-            forwarded.extend([comma, "for=unknown"]);
-            continue;
-        }
-        let text = address.to_string();
-        chain.extend([if chain.is_empty() { "" } else { ", " }, &text]);
-        match address {
-            IpAddr::V4(_) => forwarded.extend([comma, "for=", &text]),
-            IpAddr::V6(_) => forwarded.extend([comma, "for=\"[", &text, "]\""]),
-        }
-    }
-    forwarded.push_str(&site.tail);
+    let (chain, forwarded) = chains(before.iter().copied().chain([peer]), &site.tail);
     headers.insert(PROTO, HeaderValue::from_static(site.scheme));
     headers.insert(PORT, site.port.clone());
     headers.insert(HOST, site.authority.clone());
@@ -75,12 +58,60 @@ pub(super) fn write(peer: IpAddr, site: &Site, before: &[IpAddr], received: Vers
         if value.is_empty() {
             continue;
         }
-        if let Ok(value) = HeaderValue::try_from(value) {
+        if let Ok(value) = HeaderValue::from_bytes(&value) {
             headers.insert(name, value);
         }
     }
     let via = if received == Version::HTTP_2 { VIA_HTTP_2 } else { VIA };
     headers.append(header::VIA, HeaderValue::from_static(via));
+}
+
+/// What `X-Forwarded-For` and `Forwarded` say of the way from the client to here.
+fn chains(way: impl Iterator<Item = IpAddr>, tail: &str) -> (Vec<u8>, Vec<u8>) {
+    let mut chain = Vec::with_capacity(64);
+    let mut forwarded = Vec::with_capacity(128);
+    for address in way {
+        let address = address.to_canonical();
+        if !forwarded.is_empty() {
+            forwarded.extend_from_slice(b", ");
+        }
+        // Of one without an address, X-Forwarded-For has no word (RFC 7239 §6.2).
+        if address.is_unspecified() {
+            forwarded.extend_from_slice(b"for=unknown");
+            continue;
+        }
+        if !chain.is_empty() {
+            chain.extend_from_slice(b", ");
+        }
+        let begin = chain.len();
+        push_address(&mut chain, address);
+        let text = chain.get(begin..).unwrap_or_default();
+        let [open, close]: [&[u8]; 2] = match address {
+            IpAddr::V4(_) => [b"for=", b""],
+            IpAddr::V6(_) => [b"for=\"[", b"]\""],
+        };
+        for piece in [open, text, close] {
+            forwarded.extend_from_slice(piece);
+        }
+    }
+    forwarded.extend_from_slice(tail.as_bytes());
+    (chain, forwarded)
+}
+
+/// As `Display` writes it, whose machinery takes four times as long for four octets: each request has one.
+fn push_address(text: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let mut digits = itoa::Buffer::new();
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    text.push(b'.');
+                }
+                text.extend_from_slice(digits.format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => text.extend_from_slice(address.to_string().as_bytes()),
+    }
 }
 
 /// Counts `Max-Forwards` down; `None` when it has run out and the request ends here (RFC 9110 §7.6.2).
@@ -105,4 +136,20 @@ pub(super) fn hops(headers: &HeaderMap) -> usize {
     let hops = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
     let ours = [VIA.as_bytes(), VIA_HTTP_2.as_bytes()];
     hops.filter(|hop| ours.contains(&hop.trim_ascii())).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_address_is_written_as_everywhere_else(address: IpAddr) {
+            let mut text = Vec::new();
+            push_address(&mut text, address);
+            prop_assert_eq!(String::from_utf8(text).unwrap(), address.to_string());
+        }
+    }
 }

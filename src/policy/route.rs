@@ -261,17 +261,20 @@ pub struct Tie {
 #[derive(Debug, Default)]
 pub struct Routes {
     routes: Vec<Route>,
-    exact_hosts: HashMap<Box<str>, Vec<Site>>,
-    wildcard_hosts: HashMap<Box<str>, Vec<Site>>,
+    exact_hosts: Table<Vec<Site>>,
+    wildcard_hosts: Table<Vec<Site>>,
 }
+
+/// Its keys are the operator's, so that whoever asks cannot make them collide, and looking up may be cheap.
+type Table<V> = HashMap<Box<str>, V, foldhash::fast::RandomState>;
 
 /// The routes of one origin.
 #[derive(Debug)]
 struct Site {
     /// Of a wildcard site, the host is the part behind the star.
     origin: Arc<Origin>,
-    exact: HashMap<Box<str>, Vec<usize>>,
-    prefixes: HashMap<Box<str>, Vec<usize>>,
+    exact: Table<Vec<usize>>,
+    prefixes: Table<Vec<usize>>,
     /// The most slashes in any prefix: deeper paths need not be tried whole.
     deepest: usize,
 }
@@ -408,8 +411,8 @@ impl Site {
                 },
                 port: url.port,
             }),
-            exact: HashMap::new(),
-            prefixes: HashMap::new(),
+            exact: Table::default(),
+            prefixes: Table::default(),
             deepest: 0,
         }
     }
@@ -435,16 +438,16 @@ impl Site {
     }
 
     fn longest_prefix(&self, path: &str) -> Option<&Vec<usize>> {
-        let mut ends: Vec<usize> = Vec::with_capacity(self.deepest.saturating_add(2));
-        ends.extend(
-            path.match_indices('/')
-                .map(|(index, _)| index)
-                .take(self.deepest.saturating_add(1)),
-        );
-        if ends.len() <= self.deepest {
-            ends.push(path.len());
+        let mut slashes = path.bytes().enumerate().filter(|(_, byte)| *byte == b'/');
+        // What ends behind more slashes than any prefix has is none.
+        let mut end = slashes.nth(self.deepest).map_or(path.len(), |(index, _)| index);
+        loop {
+            let prefix = path.get(..end)?;
+            if let Some(candidates) = self.prefixes.get(prefix) {
+                return Some(candidates);
+            }
+            end = prefix.bytes().rposition(|byte| byte == b'/')?;
         }
-        ends.iter().rev().find_map(|end| self.prefixes.get(path.get(..*end)?))
     }
 }
 

@@ -30,11 +30,11 @@ impl Target {
     /// When two programs could read any of them differently.
     pub fn read(parts: &Parts) -> Result<Self, AmbiguousTarget> {
         one_framing(&parts.headers)?;
-        let authority = authority(parts)?;
+        let (host, port) = host_and_port(authority(parts)?)?;
         let path_and_query = canonical(parts.uri.path_and_query())?;
         Ok(Self {
-            host: lower(host(authority.host())?),
-            port: port(&authority)?,
+            host: lower(host),
+            port,
             compared: compared(path_and_query.path()),
             path_and_query,
         })
@@ -84,62 +84,67 @@ fn one_framing(headers: &HeaderMap) -> Result<(), AmbiguousTarget> {
 
 /// The one authority that a request names: by exactly one `Host`, and by nothing that differs from it. In HTTP/2,
 /// `:authority` may stand in the place of `Host` (RFC 9113 §8.3.1, N-129).
-fn authority(parts: &Parts) -> Result<Authority, AmbiguousTarget> {
+fn authority(parts: &Parts) -> Result<&str, AmbiguousTarget> {
     let uri = &parts.uri;
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host,
         (None, _) if parts.version == Version::HTTP_2 => {
-            let authority = uri.authority().cloned();
+            let authority = uri.authority().map(Authority::as_str);
             return authority.ok_or(AmbiguousTarget("it names no host"));
         }
         _ => return Err(AmbiguousTarget("it does not have exactly one Host")),
     };
-    let host = Authority::try_from(host.as_bytes()).map_err(|_| AmbiguousTarget("its Host is not a host"))?;
+    let host = host.to_str().map_err(|_| AmbiguousTarget("its Host is not a host"))?;
     match (uri.scheme(), uri.authority()) {
         (None, None) => {}
-        (Some(_), Some(target)) if target.as_str().eq_ignore_ascii_case(host.as_str()) => {}
+        (Some(_), Some(target)) if target.as_str().eq_ignore_ascii_case(host) => {}
         (Some(_), _) => return Err(AmbiguousTarget("its target names another host than its Host")),
         (None, Some(_)) => return Err(AmbiguousTarget("its target is not a path")),
     }
     Ok(host)
 }
 
-fn host(host: &str) -> Result<&str, AmbiguousTarget> {
-    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let plain = match inside {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
+/// A host without its trailing dot, and what follows it: a colon and a port, or nothing. Whoever names a user there means
+/// to confuse.
+fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), AmbiguousTarget> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let end = match authority.strip_prefix('[') {
+        Some(rest) => rest
+            .find(']')
+            .filter(|end| {
+                let address = rest.get(..*end).unwrap_or_default();
+                address.parse::<std::net::Ipv6Addr>().is_ok()
+            })
+            // Both brackets are the host's.
+            .map(|end| end.saturating_add(2)),
+        None => Some(authority.bytes().position(|b| !is_plain(b)).unwrap_or(authority.len())),
     };
+    let split = end.and_then(|end| authority.split_at_checked(end));
+    let (host, rest) = split.ok_or(AmbiguousTarget("its Host is not a host"))?;
     let host = host.strip_suffix('.').unwrap_or(host);
-    match plain && !host.is_empty() {
-        true => Ok(host),
-        false => Err(AmbiguousTarget("its Host is not a host")),
+    if host.is_empty() {
+        return Err(AmbiguousTarget("its Host is not a host"));
     }
+    Ok((host, port(rest)?))
+}
+
+fn port(rest: &str) -> Result<Option<u16>, AmbiguousTarget> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let Some(digits) = rest.strip_prefix(':') else {
+        return Err(AmbiguousTarget("its Host is not a host"));
+    };
+    let digits = Some(digits).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let port = digits.and_then(|digits| digits.parse().ok());
+    port.map(Some).ok_or(AmbiguousTarget("its Host has no proper port"))
 }
 
 fn lower(host: &str) -> Arc<str> {
     match host.bytes().any(|b| b.is_ascii_uppercase()) {
         true => host.to_ascii_lowercase().into(),
         false => host.into(),
-    }
-}
-
-/// What follows the host is a colon and a port, or nothing; whoever names a user there means to confuse.
-fn port(authority: &Authority) -> Result<Option<u16>, AmbiguousTarget> {
-    let rest = authority.as_str().strip_prefix(authority.host());
-    match rest {
-        Some("") => Ok(None),
-        Some(rest) => {
-            let port = rest
-                .strip_prefix(':')
-                .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-            let port = port.and_then(|digits| digits.parse().ok());
-            port.map(Some).ok_or(AmbiguousTarget("its Host has no proper port"))
-        }
-        None => Err(AmbiguousTarget("its Host names a user")),
     }
 }
 
@@ -165,6 +170,9 @@ fn may_be_plain(byte: u8) -> bool {
 
 /// The path with that decoded; `None` where none of it is encoded.
 fn compared(path: &str) -> Option<Arc<String>> {
+    if !path.as_bytes().contains(&b'%') {
+        return None;
+    }
     let encoded = |rest: &[u8]| match rest {
         [b'%', high, low, ..] => {
             let byte = hex(*high)? << 4 | hex(*low)?;
@@ -245,6 +253,10 @@ fn upper_hex(digit: u8) -> Option<char> {
 
 /// No segment that some programs remove and others keep; `;` was refused with the characters.
 fn unambiguous_segments(path: &str) -> Result<(), AmbiguousTarget> {
+    let mut pairs = path.as_bytes().windows(2);
+    if !pairs.any(|pair| matches!(pair, [b'/', b'/' | b'.'])) {
+        return Ok(());
+    }
     let inner = path.strip_prefix('/').unwrap_or(path);
     let mut segments = inner.split('/').peekable();
     while let Some(segment) = segments.next() {

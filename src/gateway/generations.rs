@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
+use http::{Request, Response, request::Parts as Head};
 use hyper::body::Incoming;
 
 use super::{
@@ -47,8 +47,8 @@ impl Generations {
         })
     }
 
-    pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        self.current.load_full().handle(request, peer).await
+    pub async fn handle(&self, head: Box<Head>, body: Incoming, peer: Peer) -> Response<Body> {
+        self.current.load_full().handle(head, body, peer).await
     }
 
     /// Whether the word of whoever is there counts on where others are.

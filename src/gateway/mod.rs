@@ -29,7 +29,7 @@ mod watcher;
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use http::{Method, Request, Response};
+use http::{Method, Response, request::Parts as Head};
 use hyper::body::Incoming;
 
 pub use beside::BadQuestion;
@@ -115,13 +115,14 @@ impl fmt::Debug for Gateway {
 
 impl Gateway {
     /// Answers a request; whatever happens, there is an answer, and one line in the log.
-    pub async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        let mut visit = Visit::begin(self, &request, &peer);
-        let response = match self.walk(request, &peer, &mut visit).await {
+    pub async fn handle(&self, head: Box<Head>, body: Incoming, peer: Peer) -> Response<Body> {
+        let mut visit = Visit::begin(self, &head.method, &peer);
+        let mut response = match self.walk(head, body, &peer, &mut visit).await {
             Ok(response) => response,
             Err(error) => self.fail(&error, &mut visit),
         };
-        visit.end(response)
+        visit.end(&mut response);
+        response
     }
 
     fn trusts(&self, peer: IpAddr) -> bool {
@@ -138,28 +139,26 @@ impl Gateway {
     /// The walk.
     async fn walk(
         &self,
-        request: Request<Incoming>,
+        head: Box<Head>,
+        body: Incoming,
         peer: &Peer,
         visit: &mut Visit<'_>,
     ) -> Result<Response<Body>, Error> {
         let now = visit.now;
-        let (parts, body) = request.into_parts();
-        let target = Target::read(&parts)?;
+        let target = Target::read(&head)?;
         visit.arrived_at(&target);
         if let Some(manner) = self.asked_in(&target) {
-            return Ok(Box::pin(self.answer(manner, parts, &target, peer.address, visit)).await);
+            return Ok(Box::pin(self.answer(manner, *head, &target, peer.address, visit)).await);
         }
-        if self.is_check(&parts, &target) {
+        if self.is_check(&head, &target) {
             return Box::pin(self.check(body, peer.address, visit)).await;
         }
-        if is_unsupported(&parts.method) {
+        if is_unsupported(&head.method) {
             return Err(Error::MethodUnsupported);
         }
         let origin = self.routes.origin(target.host(), target.port()).ok_or(Error::NoRoute)?;
-        visit.reader = Reader::of(&parts, &origin);
-        let (scrubbed, credential) = self
-            .scrubber
-            .scrub(Request::from_parts(parts, body), target, peer.address);
+        visit.reader = Reader::of(&head, &origin);
+        let (scrubbed, credential) = self.scrubber.scrub(head, body, target, peer.address);
 
         visit.address = address_of(&scrubbed, peer.address);
         let target = scrubbed.target();
@@ -263,14 +262,14 @@ mod tests {
     use super::*;
 
     /// Of what a call would return, without making it.
-    fn size<A, B, C, R>(_: impl FnOnce(A, B, C) -> R) -> usize {
+    fn size<A, B, C, D, R>(_: impl FnOnce(A, B, C, D) -> R) -> usize {
         size_of::<R>()
     }
 
     #[test]
     fn a_request_is_small_enough_to_be_moved() {
         // Every connection keeps the room of one, and hyper copies the whole of it for each request.
-        let bytes = size(|gateway: &'static Generations, request, peer| gateway.handle(request, peer));
+        let bytes = size(|gateway: &'static Generations, head, body, peer| gateway.handle(head, body, peer));
         assert!(bytes <= 6 * 1_024, "{bytes}");
     }
 }

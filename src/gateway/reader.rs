@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
 use crate::{
     policy::{Client, Initiator, Origin},
-    upstream::headers::is_grpc,
+    upstream::{glance::Glance, headers::is_grpc},
 };
 
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -34,12 +34,17 @@ impl Default for Reader {
 impl Reader {
     pub(super) fn of(parts: &Parts, origin: &Origin) -> Self {
         let is_grpc = is_grpc(parts);
+        let there = Glance::at(&parts.headers);
         Self {
             client: match is_grpc {
                 true => Client::Programmatic,
-                false => client(&parts.method, &parts.headers),
+                false => client(&parts.method, &parts.headers, there),
             },
-            initiator: initiator(&parts.headers, origin),
+            initiator: match there.has(Glance::ORIGIN) || there.has(Glance::SEC_FETCH) {
+                true => initiator(&parts.headers, origin),
+                // Nobody but a browser says more.
+                false => Initiator::OwnSite,
+            },
             is_grpc,
         }
     }
@@ -51,20 +56,24 @@ impl Reader {
 }
 
 /// Tells a navigation from a fetch: what the browser says of itself counts most, then what it accepts (N-009).
-fn client(method: &Method, headers: &HeaderMap) -> Client {
-    if *method == Method::GET && says(headers, &header::UPGRADE, "websocket") {
+fn client(method: &Method, headers: &HeaderMap, there: Glance) -> Client {
+    if there.has(Glance::UPGRADE) && *method == Method::GET && says(headers, &header::UPGRADE, "websocket") {
         return Client::WebSocket;
     }
     if is_preflight(method, headers) {
         return Client::Preflight;
     }
-    let scripted = says(headers, &X_REQUESTED_WITH, "xmlhttprequest");
+    // First what a program most often lacks: the rest need not be looked for then.
+    if !there.has(Glance::ACCEPT) || !accepts_html(headers) {
+        return Client::Programmatic;
+    }
+    let scripted = there.has(Glance::X_REQUESTED_WITH) && says(headers, &X_REQUESTED_WITH, "xmlhttprequest");
     let fetched = headers.contains_key(&SEC_FETCH_MODE) && !says(headers, &SEC_FETCH_MODE, "navigate");
     let part = headers.contains_key(&SEC_FETCH_DEST)
         && !["document", "frame", "iframe"]
             .iter()
             .any(|dest| says(headers, &SEC_FETCH_DEST, dest));
-    if scripted || fetched || part || !accepts_html(headers) {
+    if scripted || fetched || part {
         return Client::Programmatic;
     }
     Client::Navigation
@@ -73,12 +82,12 @@ fn client(method: &Method, headers: &HeaderMap) -> Client {
 /// Exactly what browsers send of their own accord, and no body.
 fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     let is_one = |name| headers.get_all(name).iter().count() == 1;
-    let length = headers.get(header::CONTENT_LENGTH);
+    let length = || headers.get(header::CONTENT_LENGTH);
     *method == Method::OPTIONS
         && is_one(header::ORIGIN)
         && is_one(header::ACCESS_CONTROL_REQUEST_METHOD)
         && !headers.contains_key(header::TRANSFER_ENCODING)
-        && length.is_none_or(|length| length == "0")
+        && length().is_none_or(|length| length == "0")
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {

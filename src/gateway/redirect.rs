@@ -12,15 +12,16 @@ use crate::{
 impl Gateway {
     /// Sends a client to the same place on https; one that asks for a host without a route is told that there is nothing.
     pub fn redirect(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {
-        let mut visit = Visit::begin(self, request, peer);
-        let response = match self.secure(request, &mut visit) {
+        let mut visit = Visit::begin(self, request.method(), peer);
+        let mut response = match self.secure(request, &mut visit) {
             Ok(location) => {
                 visit.decision = "endpoint";
                 moved(&location)
             }
             Err(error) => self.fail(&error, &mut visit),
         };
-        visit.end(response)
+        visit.end(&mut response);
+        response
     }
 
     /// The same place on https: whatever port the client came by, the origin is that of the file (I8).

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
     Gateway, Reader,
@@ -104,7 +104,7 @@ pub(super) struct Visit<'a> {
 const CLIENT_GONE: u16 = 499;
 
 impl<'a> Visit<'a> {
-    pub(super) fn begin<B>(gateway: &'a Gateway, request: &Request<B>, peer: &'a Peer) -> Self {
+    pub(super) fn begin(gateway: &'a Gateway, method: &Method, peer: &'a Peer) -> Self {
         Self {
             id: gateway.ids.next(),
             now: gateway.clock.now(),
@@ -116,7 +116,7 @@ impl<'a> Visit<'a> {
             would: None,
             has_choice: false,
             way_back: None,
-            method: request.method().clone(),
+            method: method.clone(),
             target: None,
             route: None,
             authentication: None,
@@ -207,10 +207,9 @@ impl<'a> Visit<'a> {
     }
 
     /// Finishes the answer; the line is written when this is dropped.
-    pub(super) fn end(mut self, mut response: Response<Body>) -> Response<Body> {
-        self.keep_private(&mut response);
+    pub(super) fn end(mut self, response: &mut Response<Body>) {
+        self.keep_private(response);
         self.status = Some(response.status());
-        response
     }
 
     /// Whether somebody was told no, or would have been.

@@ -61,7 +61,9 @@ pub trait Handle: Send + Sync + 'static {
 
 impl Handle for Generations {
     fn handle(&self, request: Request<Incoming>, peer: Peer) -> impl Future<Output = Response<Body>> + Send {
-        self.handle(request, peer)
+        let (parts, body) = request.into_parts();
+        // In a box, for it passes through many hands.
+        self.handle(Box::new(parts), body, peer)
     }
 
     fn redirect(&self, request: &Request<Incoming>, peer: &Peer) -> Response<Body> {

@@ -28,7 +28,8 @@ pub enum Body {
     Full(Full<Bytes>),
     /// One with trailers.
     Trailed(Box<(Full<Bytes>, Option<HeaderMap>)>),
-    Streamed(Streamed),
+    /// In a box, for the answer passes through many hands.
+    Streamed(Box<Streamed>),
 }
 
 /// Why a body ends before its end.
@@ -271,7 +272,8 @@ impl Patience {
 #[derive(Debug)]
 pub(super) enum RequestBody {
     Empty,
-    Upload(Upload),
+    /// In a box, for the request passes through many hands.
+    Upload(Box<Upload>),
 }
 
 #[derive(Debug)]
@@ -340,7 +342,7 @@ impl RequestBody {
             progress: progress.clone(),
             shared: None,
         };
-        Ok((Self::Upload(upload), Some(progress)))
+        Ok((Self::Upload(upload.into()), Some(progress)))
     }
 }
 

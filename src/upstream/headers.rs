@@ -8,7 +8,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 pub use super::template::{
     Encoding, Filter, Form, GroupFilter, IdentityHeader, Lists, MAX_VALUE_BYTES, Piece, Source, Template,
 };
-use super::{forwarded, target::Target};
+use super::{forwarded, glance::Glance, target::Target};
 use crate::{identity::Proxies, secret::Secret};
 
 /// What the scrubber removes, beside the families it always removes.
@@ -35,14 +35,14 @@ pub struct Scrubber {
 /// The names that only the gateway may say something under.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// Folded.
-    identity_headers: HashSet<Box<str>>,
+    /// Folded; they are the operator's, so that nobody else can make them collide.
+    identity_headers: HashSet<Box<str>, foldhash::fast::RandomState>,
 }
 
 /// A request that says nothing in the gateway's name; only a scrubber makes one.
 #[derive(Debug)]
 pub struct Scrubbed {
-    pub(super) parts: Parts,
+    pub(super) parts: Box<Parts>,
     pub(super) body: Incoming,
     pub(super) target: Target,
     pub(super) forwarded_for: Vec<IpAddr>,
@@ -159,20 +159,30 @@ impl Scrubber {
     }
 
     /// Takes out everything that only the gateway may say, and hands over the credential.
-    pub fn scrub(&self, request: http::Request<Incoming>, target: Target, peer: IpAddr) -> (Scrubbed, Credential) {
-        let mut request = request;
-        let upgrade = asks_for_websocket(&request).then(|| hyper::upgrade::on(&mut request));
-        let (mut parts, body) = request.into_parts();
-        if parts.version == Version::HTTP_2 {
-            join_cookies(&mut parts.headers);
-        }
-        let (authorization, as_it_came) = authorization(&parts.headers);
-        let forwarded_for = self.forwarded_for(&parts.headers, peer);
-        self.clean(&mut parts.headers);
-        let credential = Credential {
-            authorization,
-            cookies: self.own_cookies.take(&mut parts.headers),
+    pub fn scrub(&self, parts: Box<Parts>, body: Incoming, target: Target, peer: IpAddr) -> (Scrubbed, Credential) {
+        let mut parts = parts;
+        let there = Glance::at(&parts.headers);
+        let upgrade = there.has(Glance::UPGRADE) && asks_for_websocket(&parts);
+        let upgrade = upgrade.then(|| on_upgrade(&mut parts));
+        let (authorization, as_it_came) = match there.has(Glance::AUTHORIZATION) {
+            true => authorization(&parts.headers),
+            false => (Authorization::Absent, None),
         };
+        let forwarded_for = self.forwarded_for(&parts.headers, peer);
+        if there.has(Glance::CONNECTION) {
+            remove_nominated(&mut parts.headers);
+        }
+        self.remove_taken(&mut parts.headers);
+        let cookies = match there.has(Glance::COOKIE) {
+            true => {
+                if parts.version == Version::HTTP_2 {
+                    join_cookies(&mut parts.headers);
+                }
+                self.own_cookies.take(&mut parts.headers)
+            }
+            false => Vec::new(),
+        };
+        let credential = Credential { authorization, cookies };
         let scrubbed = Scrubbed {
             parts,
             body,
@@ -214,6 +224,10 @@ impl Scrubber {
     /// Removes what is taken, and what `Connection` nominates, before the gateway adds anything of its own (I6).
     pub fn clean(&self, headers: &mut HeaderMap) {
         remove_nominated(headers);
+        self.remove_taken(headers);
+    }
+
+    fn remove_taken(&self, headers: &mut HeaderMap) {
         remove_all(headers, |name| self.taken.takes(name));
     }
 
@@ -283,8 +297,30 @@ impl Taken {
 pub(super) fn is_the_gateways(name: &str) -> bool {
     match name.strip_prefix("x-") {
         Some(rest) => X_FAMILIES.iter().any(|family| rest.starts_with(family)),
-        None => TAKEN.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)),
+        None => {
+            begins_like_taken(name) && (TAKEN.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family)))
+        }
     }
+}
+
+/// Two letters tell most of what comes with a request from what is taken.
+fn begins_like_taken(name: &str) -> bool {
+    matches!(
+        name.as_bytes(),
+        [b'a', b'u', ..]
+            | [b'c', b'f' | b'l' | b'o', ..]
+            | [b'e', b'x', ..]
+            | [b'f', b'a' | b'o', ..]
+            | [b'h', b'o' | b't', ..]
+            | [b'i', b'm', ..]
+            | [b'k', b'e' | b'u', ..]
+            | [b'o', b'i', ..]
+            | [b'p', b'r', ..]
+            | [b'r', b'e', ..]
+            | [b's', b'm', ..]
+            | [b't', b'e' | b'r', ..]
+            | [b'u', b'p', ..]
+    )
 }
 
 impl Scrubbed {
@@ -323,11 +359,18 @@ pub fn folded(name: &str) -> String {
 
 /// Removes what any `Connection` line names, in whatever case (RFC 9110 §7.6.1).
 pub(super) fn remove_nominated(headers: &mut HeaderMap) {
-    let nominated: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let names = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    // What most lines name goes wherever this is asked for, nominated or not.
+    let goes_anyway = |name: &[u8]| {
+        [&b"keep-alive"[..], b"upgrade"]
+            .iter()
+            .any(|it| it.eq_ignore_ascii_case(name))
+    };
+    let nominated: Vec<HeaderName> = names
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !goes_anyway(name))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .collect();
     for name in nominated {
         headers.remove(name);
@@ -343,19 +386,28 @@ pub(super) fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
 }
 
 /// By HTTP/2 such a request cannot come, for there is no upgrade in it (RFC 9113 §8.2.2): it was made of an extended CONNECT.
-fn asks_for_websocket<B>(request: &http::Request<B>) -> bool {
-    let headers = request.headers();
+fn asks_for_websocket(request: &Parts) -> bool {
+    let headers = &request.headers;
     let mut upgrades = headers.get_all(header::UPGRADE).iter();
     let websocket = matches!((upgrades.next(), upgrades.next()),
         (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"websocket"));
     websocket
-        && request.method() == Method::GET
-        && matches!(request.version(), Version::HTTP_11 | Version::HTTP_2)
+        && request.method == Method::GET
+        && matches!(request.version, Version::HTTP_11 | Version::HTTP_2)
         && headers
             .get_all(header::CONNECTION)
             .iter()
             .flat_map(|line| line.as_bytes().split(|b| *b == b','))
             .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// The client's side of the connection, when it is free.
+fn on_upgrade(parts: &mut Parts) -> OnUpgrade {
+    let mut request = http::Request::new(());
+    *request.extensions_mut() = std::mem::take(&mut parts.extensions);
+    let upgrade = hyper::upgrade::on(&mut request);
+    parts.extensions = std::mem::take(request.extensions_mut());
+    upgrade
 }
 
 /// One line of all cookies, for HTTP/2 may bring each by itself (RFC 9113 §8.2.3).
@@ -612,6 +664,13 @@ mod tests {
             sent.get_all("cookie").iter().collect::<Vec<_>>(),
             ["a=1;b=\"2\"; a=3", "c=4; d"]
         );
+    }
+
+    #[test]
+    fn whatever_is_taken_begins_like_it() {
+        for name in TAKEN.iter().chain(FAMILIES) {
+            assert!(begins_like_taken(name), "{name}");
+        }
     }
 
     proptest! {

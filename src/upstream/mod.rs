@@ -9,6 +9,7 @@ mod dial;
 pub mod edits;
 mod exchange;
 mod forwarded;
+pub mod glance;
 pub mod headers;
 mod health;
 mod instance;
@@ -208,7 +209,7 @@ impl Upstreams {
                 clean(&mut parts.headers);
                 Response::from_parts(
                     parts,
-                    Body::Streamed(Streamed::new(body, hold, load, patience, lifeline)),
+                    Body::Streamed(Streamed::new(body, hold, load, patience, lifeline).into()),
                 )
             }
         };
@@ -386,6 +387,10 @@ fn sole((response, lease): (Response<Incoming>, Lease)) -> (Answered, Option<Loa
 
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
 fn clean(headers: &mut HeaderMap) {
+    // Most answers have none of it, or the first alone.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(&name.as_str())) {
+        return;
+    }
     remove_nominated(headers);
     // Where both stand, the chunks tell where the body ends (RFC 9112 §6.3).
     if headers.contains_key(header::TRANSFER_ENCODING) {

@@ -48,6 +48,7 @@ mod reload_streams;
 mod replicas;
 mod resource_metadata;
 mod round_trips;
+mod second_attempt;
 mod slow_refresh;
 mod stalls;
 mod step_up;

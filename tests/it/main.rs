@@ -3,6 +3,7 @@
 #![cfg(feature = "demo")]
 
 mod administration;
+mod apache;
 mod applications;
 mod balance;
 mod bearer;

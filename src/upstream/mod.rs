@@ -10,6 +10,7 @@ mod dial;
 pub mod edits;
 mod exchange;
 mod forwarded;
+mod grpc_health;
 pub mod headers;
 mod health;
 mod heard;
@@ -40,7 +41,8 @@ use tokio::time::Instant;
 pub use destination::{Destination, DestinationScheme, Place};
 pub use prefix::Prefix;
 pub use settings::{
-    Asker, AuthorizationOwner, Balance, BodyLimits, Ejection, HealthCheck, Onward, Settings, Timeouts, UpstreamTls,
+    Asker, AuthorizationOwner, Balance, BodyLimits, Ejection, GrpcService, HealthCheck, Onward, Question, Settings,
+    Timeouts, UpstreamTls,
 };
 pub use template::identity_header;
 

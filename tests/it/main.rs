@@ -25,6 +25,7 @@ mod floor_plan;
 mod forward_auth;
 mod forwarding;
 mod grpc;
+mod grpc_health;
 mod h2spec;
 mod handover;
 mod hostile;

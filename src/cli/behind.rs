@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::check::spoken;
-use crate::upstream::{Balance, HealthCheck, Settings, edits::Edits};
+use crate::upstream::{Balance, HealthCheck, Question, Settings, edits::Edits};
 
 /// Where its requests go, and how.
 pub(super) fn behind(upstream: &Settings) -> Vec<String> {
@@ -42,11 +42,17 @@ fn chosen(balance: Balance) -> &'static str {
 }
 
 fn asked(check: &HealthCheck) -> String {
-    format!(
-        "which is asked for {} every {}, and left out while it is ill",
-        check.path,
-        spoken(check.interval)
-    )
+    let every = spoken(check.interval);
+    match &check.question {
+        Question::Get { path, .. } => format!("which is asked for {path} every {every}, and left out while it is ill"),
+        Question::Grpc(service) => format!(
+            "which is asked by gRPC every {every} whether {} serves, and left out while it does not",
+            match service.as_str() {
+                "" => "it",
+                name => name,
+            }
+        ),
+    }
 }
 
 fn edited(what: &str, edits: &Edits) -> Option<String> {
@@ -87,5 +93,10 @@ which is asked for /healthz every 10 seconds, and left out while it is ill
 in requests, the file changes x-a
 browsers are told to be careful, where the application does not tell them";
         assert_eq!(words(several), expected);
+        for (service, who) in [("", "it"), ("a.B", "a.B")] {
+            let asked = words(&format!("upstream = \"h2c://a\"\nhealth.grpc_service = \"{service}\""));
+            let expected = format!("which is asked by gRPC every 10 seconds whether {who} serves, and left out");
+            assert!(asked.contains(&expected), "{asked}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use super::read::{FromText, Wrong, wrong};
 use crate::{
     policy::{Host, Path, RouteUrl, Scheme},
-    upstream::{Asker, Destination, DestinationScheme, Place},
+    upstream::{Asker, Destination, DestinationScheme, GrpcService, Place},
 };
 
 /// The URL of a route, before it is known whether its path is exact.
@@ -282,6 +282,24 @@ impl FromText for CheckPath {
         let path = plain.then(|| PathAndQuery::try_from(text).ok()).flatten();
         path.map(Self)
             .ok_or_else(|| wrong(format!("is not a path: \"{text}\""), "write it like \"/healthz\""))
+    }
+}
+
+/// The service of gRPC that a health check asks for.
+#[derive(Clone, Debug)]
+pub(super) struct CheckService(pub(super) GrpcService);
+
+impl FromText for CheckService {
+    const EXAMPLE: &'static str = "\"orders.v1.Orders\"";
+
+    fn from_text(text: &str) -> Result<Self, Wrong> {
+        let bad = || {
+            wrong(
+                format!("is not the name of a service: \"{text}\""),
+                "write one like \"orders.v1.Orders\", or \"\" for the server as a whole",
+            )
+        };
+        GrpcService::named(text).map(Self).ok_or_else(bad)
     }
 }
 

@@ -1,12 +1,12 @@
 //! What stands behind a route: `upstream` and how it is reached.
 
-use std::{mem::take, time::Duration};
+use std::mem::take;
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
 use super::{
     address::Onward,
-    edits, file, identity,
+    edits, file, health, identity,
     load::{Load, Table},
     read::{At, Field},
     server::Server,
@@ -14,8 +14,7 @@ use super::{
 use crate::{
     policy::{Host, Path, RouteUrl},
     upstream::{
-        self, AuthorizationOwner, Destination, Ejection, HealthCheck, Prefix, Settings, Timeouts, UpstreamTls,
-        headers::Lists,
+        self, AuthorizationOwner, Destination, Ejection, Prefix, Settings, Timeouts, UpstreamTls, headers::Lists,
     },
 };
 
@@ -61,17 +60,14 @@ pub(super) fn upstream(
         security: take(&mut table.security_headers),
     };
     let preserve_host = table.preserve_host.value().copied().unwrap_or(true);
+    let asked_as = host(urls).filter(|_| preserve_host);
+    let health = health::check(here, take(&mut table.health), destinations, asked_as, load);
     Some(Settings {
         name: name.into(),
         onward: onward?,
         balance: take(&mut table.balance).or_default(),
         ejection: ejection(take(&mut table.ejection)),
-        health: health(
-            here,
-            take(&mut table.health),
-            host(urls).filter(|_| preserve_host),
-            load,
-        ),
+        health,
         preserve_host,
         prefix: prefix(&table.strip_prefix, &table.exact, urls, server, load),
         edits: edits::edits(edited, load),
@@ -231,39 +227,6 @@ fn ejection(table: Field<file::Ejection>) -> Ejection {
         failures: table.failures.value().map_or(default.failures, |count| count.to_u32()),
         time: table.time.value().map_or(default.time, |time| time.0),
     }
-}
-
-/// `host` is what the application is called from outside, where it is called so.
-fn health(
-    route: &Table,
-    field: Field<file::Health>,
-    host: Option<HeaderValue>,
-    load: &mut Load<'_>,
-) -> Option<HealthCheck> {
-    let Field::Given(At { at, value: table }) = field else {
-        return None;
-    };
-    let here = Table::new(format!("{}.health", route.name), at);
-    let path = load.required(&here, "path", table.path, "\"/healthz\"")?;
-    let statuses = table.statuses.into_value();
-    let statuses = statuses.into_iter().flat_map(|list| list.values().collect::<Vec<_>>());
-    Some(HealthCheck {
-        path: path.0,
-        host,
-        interval: table
-            .interval
-            .value()
-            .map_or(Duration::from_secs(10), |interval| interval.0),
-        timeout: table
-            .timeout
-            .value()
-            .map_or(Duration::from_secs(2), |timeout| timeout.0),
-        healthy: table.healthy.value().map_or(2, |count| count.to_u32()),
-        unhealthy: table.unhealthy.value().map_or(3, |count| count.to_u32()),
-        statuses: statuses
-            .filter_map(|status| StatusCode::from_u16(u16::try_from(status.0).ok()?).ok())
-            .collect(),
-    })
 }
 
 /// The first host that the route has, if it is one.

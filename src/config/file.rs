@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::{
-    address::{CheckPath, IssuerUrl, Onward, ProviderUrl, ReservedPath, RouteAddress, TlsName},
+    address::{CheckPath, CheckService, IssuerUrl, Onward, ProviderUrl, ReservedPath, RouteAddress, TlsName},
     edits::{EditedName, EditedValue},
     identity,
     listen::{FileMode, Proxy},
@@ -440,8 +440,11 @@ tables! {
     }
 
     /// How upstreams are asked whether they are well.
-    struct Health requires [path] {
+    struct Health {
+        /// What is asked for with GET.
         path: CheckPath,
+        /// In its place: what is asked for over `grpc.health.v1.Health/Check`; empty: the server as a whole.
+        grpc_service: CheckService,
         interval: CheckInterval,
         timeout: Timeout,
         /// So many good answers in a row make one well.

@@ -11,6 +11,7 @@ mod cross;
 mod edits;
 mod file;
 mod header;
+mod health;
 mod identity;
 mod listen;
 mod load;

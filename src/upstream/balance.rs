@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::{
     Balance, Upstream, UpstreamError,
+    again::Again,
     body::{Progress, RequestBody},
     condition::{Condition, Load},
     headers::Taken,
     instance::{Answered, Failed, Instance},
     lifeline::Lifeline,
-    stream::copied,
 };
 
 impl Upstream {
@@ -30,22 +30,25 @@ impl Upstream {
     ) -> Result<(Answered, Option<Load>), UpstreamError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let first = self.choose(turn, None).ok_or_else(nowhere)?;
-        let spare = request.method().is_safe().then(|| copied(&request)).flatten();
-        let failed = match self.observed(first, taken, request, progress, lifeline).await {
+        let mut again = Again::default();
+        let first_time = self.observed(first, taken, request, &mut again, progress, lifeline);
+        let failed = match first_time.await {
             Ok(answered) => return Ok(answered),
             Err(failed) => failed,
         };
-        // What broke off may have been seen to in part.
-        let spare = spare.filter(|_| matches!(failed.error, UpstreamError::Unreachable(_)));
-        let request = failed.unsent.map(|unsent| *unsent).or(spare);
-        let (Some(request), Some(second)) = (request, self.choose(turn, Some(first))) else {
+        let Some(second) = self.choose(turn, Some(first)) else {
             return Err(failed.error);
         };
-        if let Some(retries) = &self.retries {
-            retries.inc();
-        }
-        let again = self.observed(second, taken, request, progress, lifeline);
-        Ok(again.await?)
+        let request = match failed.unsent {
+            Some(unsent) => {
+                self.count_retry();
+                *unsent
+            }
+            // What broke off may have been seen to in part.
+            None => self.second_attempt(&mut again, failed.error)?,
+        };
+        let second_time = self.observed(second, taken, request, &mut again, progress, lifeline);
+        Ok(second_time.await?)
     }
 
     /// One attempt, which counts for the condition of who is asked.
@@ -54,11 +57,12 @@ impl Upstream {
         instance: &Instance,
         taken: &Arc<Taken>,
         request: Request<RequestBody>,
+        again: &mut Again,
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
     ) -> Result<(Answered, Option<Load>), Failed> {
         let load = instance.condition.as_ref().map(Load::on);
-        let outcome = self.attempt(instance, taken, request, progress, lifeline).await;
+        let outcome = self.attempt(instance, taken, request, again, progress, lifeline).await;
         if let Some(condition) = &instance.condition {
             match &outcome {
                 Ok(_) => condition.answered(&instance.name),

@@ -272,6 +272,8 @@ impl Patience {
 #[derive(Debug)]
 pub(super) enum RequestBody {
     Empty,
+    /// The gateway's own.
+    Whole(Full<Bytes>),
     /// In a box, for the request passes through many hands.
     Upload(Box<Upload>),
 }
@@ -365,6 +367,7 @@ impl http_body::Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Whole(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
             Self::Upload(upload) => upload.poll(cx),
         }
     }
@@ -372,6 +375,7 @@ impl http_body::Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(full) => full.is_end_stream(),
             Self::Upload(upload) => upload.incoming.is_end_stream(),
         }
     }
@@ -379,6 +383,7 @@ impl http_body::Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(full) => full.size_hint(),
             Self::Upload(upload) => upload.incoming.size_hint(),
         }
     }

@@ -11,6 +11,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
     Upstream, UpstreamError,
+    again::Again,
     body::{Progress, RequestBody, UploadEnd},
     instance::Failed,
     lifeline::{self, Lifeline},
@@ -19,27 +20,34 @@ use super::{
 use crate::time::Alarm;
 
 impl Upstream {
-    /// Sends a request once; again only where nothing of it was sent, because the other side had closed (F-07).
+    /// Sends a request; once more where a connection that was used before closed without a word (F-07).
+    ///
+    /// Servers close what is idle, and a request may cross that on its way. One of which nothing was sent comes back and
+    /// is sent as it is; a safe one without a body may have been seen to, and does no harm twice.
     pub(super) async fn exchange(
         &self,
         pool: &Arc<Pool>,
         request: Request<RequestBody>,
+        again: &mut Again,
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         let connect = self.settings.timeouts.connect;
-        let mut lease = match pool.lease(connect).await {
+        let mut lease = match pool.lease(again, connect).await {
             Ok(lease) => lease,
             Err(error) => return Err(Failed::unsent(error, request)),
         };
-        let mut request = request;
+        let mut request = match lease.used {
+            true => again.keeping(request),
+            false => request,
+        };
         loop {
             let answer = pin!(lease.sender.try_send_request(request));
             let answer = self.in_time(&mut lease.alarm, answer, progress, lifeline);
             match answer.await? {
                 Ok(response) => return Ok((response, lease)),
                 Err(error) => {
-                    request = once_more(error, lease.used, progress)?;
+                    request = self.once_more(error, &lease, again, progress)?;
                     match lease.pool().open(connect).await {
                         Ok(fresh) => lease = fresh,
                         Err(error) => return Err(Failed::unsent(error, request)),
@@ -73,20 +81,45 @@ impl Upstream {
         }
         lifeline::within(alarm, self.settings.timeouts.response, lifeline, answer).await
     }
-}
 
-/// The request, where nothing of it was sent because the other side had closed a connection that was used before.
-fn once_more(
-    mut error: TrySendError<Request<RequestBody>>,
-    used: bool,
-    progress: Option<&Progress>,
-) -> Result<Request<RequestBody>, Failed> {
-    let unsent = error.take_message();
-    let error = failure(&error.into_error(), progress);
-    match unsent {
-        Some(request) if used => Ok(request),
-        Some(request) => Err(Failed::unsent(error, request)),
-        None => Err(error.into()),
+    /// The request, where the other side had closed a connection that was used before, and said nothing.
+    fn once_more(
+        &self,
+        mut error: TrySendError<Request<RequestBody>>,
+        lease: &Lease,
+        again: &mut Again,
+        progress: Option<&Progress>,
+    ) -> Result<Request<RequestBody>, Failed> {
+        let unsent = error.take_message();
+        let error = failure(&error.into_error(), progress);
+        match unsent {
+            Some(request) if lease.used => Ok(request),
+            Some(request) => Err(Failed::unsent(error, request)),
+            None if lease.has_heard() => {
+                again.give_up();
+                Err(error.into())
+            }
+            None if lease.used => self.second_attempt(again, error),
+            None => Err(error.into()),
+        }
+    }
+
+    /// The request once more, after a connection broke off that may have brought it there.
+    pub(super) fn second_attempt(
+        &self,
+        again: &mut Again,
+        error: UpstreamError,
+    ) -> Result<Request<RequestBody>, Failed> {
+        let broke_off = matches!(error, UpstreamError::Unreachable(_));
+        let request = broke_off.then(|| again.spend()).flatten().ok_or(error)?;
+        self.count_retry();
+        Ok(request)
+    }
+
+    pub(super) fn count_retry(&self) {
+        if let Some(retries) = &self.retries {
+            retries.inc();
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{
-    HeaderValue, Request, StatusCode, Uri, Version, header,
-    uri::{Authority, Scheme},
+    HeaderValue, Request, Response, Uri, Version, header,
+    uri::{Authority, PathAndQuery, Scheme},
 };
+use hyper::body::Incoming;
 use tokio::{
     runtime::Handle,
     task::AbortHandle,
@@ -16,8 +17,11 @@ use super::{
     Settings, UpstreamError,
     body::RequestBody,
     condition::Condition,
+    grpc_health,
     instance::{Instance, Line},
-    settings::HealthCheck,
+    pool::Lease,
+    settings::{HealthCheck, Question},
+    trunk::Turn,
 };
 use crate::secret::random_bytes;
 
@@ -68,6 +72,12 @@ struct Patient {
     check: HealthCheck,
 }
 
+/// What an answer comes by.
+enum Way {
+    Connection(#[expect(dead_code, reason = "the answer comes by it as long as it is held")] Lease),
+    Stream(#[expect(dead_code, reason = "it counts as long as it is held")] Turn),
+}
+
 impl Patient {
     async fn watch(self) {
         sleep(some_of(self.check.interval.min(SOON))).await;
@@ -96,35 +106,48 @@ impl Patient {
     }
 
     async fn is_well(&self) -> bool {
-        let status = self.ask().await;
-        status.is_ok_and(|status| match &*self.check.statuses {
-            [] => status.is_success(),
-            statuses => statuses.contains(&status),
-        })
+        // What the answer comes by lasts until it is read.
+        let Ok((answer, _held)) = self.ask().await else {
+            return false;
+        };
+        match &self.check.question {
+            Question::Get { statuses, .. } => match &**statuses {
+                [] => answer.status().is_success(),
+                statuses => statuses.contains(&answer.status()),
+            },
+            Question::Grpc(_) => grpc_health::serves(answer).await,
+        }
     }
 
-    async fn ask(&self) -> Result<StatusCode, UpstreamError> {
+    async fn ask(&self) -> Result<(Response<Incoming>, Way), UpstreamError> {
         let broken = |error: hyper::Error| UpstreamError::Unreachable(error.to_string());
         let limit = self.check.timeout;
-        let response = match &self.line {
+        match &self.line {
             Line::Http1(pool) => {
                 // A connection of its own, so that connecting is tried as well.
                 let mut lease = pool.open(limit).await?;
-                lease.sender.send_request(self.request(None)).await
+                let answer = lease.sender.send_request(self.request(None)).await;
+                Ok((answer.map_err(broken)?, Way::Connection(lease)))
             }
             Line::Http2(trunk) => {
                 let mut turn = trunk.turn(limit).await?;
-                turn.sender.send_request(self.request(Some(trunk.scheme()))).await
+                let answer = turn.sender.send_request(self.request(Some(trunk.scheme()))).await;
+                Ok((answer.map_err(broken)?, Way::Stream(turn)))
             }
-        };
-        Ok(response.map_err(broken)?.status())
+        }
     }
 
     /// With a scheme it is for HTTP/2.
     fn request(&self, scheme: Option<Scheme>) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::Empty);
         let mut uri = http::uri::Parts::default();
-        uri.path_and_query = Some(self.check.path.clone());
+        uri.path_and_query = Some(match &self.check.question {
+            Question::Get { path, .. } => path.clone(),
+            Question::Grpc(service) => {
+                grpc_health::ask(service, &mut request);
+                PathAndQuery::from_static(grpc_health::PATH)
+            }
+        });
         let headers = request.headers_mut();
         headers.insert(header::USER_AGENT, HeaderValue::from_static("vestibule-health"));
         match scheme {

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 
 use super::{
     Destination, DestinationScheme, Settings, Upstream, UpstreamError,
+    again::Again,
     body::{Hold, Progress, RequestBody},
     condition::{Condition, Load},
     dial::Dialer,
@@ -116,7 +117,7 @@ impl Upstream {
             });
         }
         Ok(Self {
-            retries: (instances.len() > 1).then(|| metrics.upstream_retries(&settings.name)),
+            retries: (!instances.is_empty()).then(|| metrics.upstream_retries(&settings.name)),
             checks: Checks::begin(&settings, &instances),
             settings,
             instances,
@@ -149,7 +150,8 @@ impl Upstream {
     ) -> Result<(Answered, Option<Load>), UpstreamError> {
         match &*self.instances {
             [only] => {
-                let answered = self.attempt(only, taken, request, progress, lifeline).await;
+                let mut again = Again::default();
+                let answered = self.attempt(only, taken, request, &mut again, progress, lifeline).await;
                 Ok((answered?, None))
             }
             _ => self.balanced(taken, request, progress, lifeline).await,
@@ -162,19 +164,24 @@ impl Upstream {
         instance: &Instance,
         taken: &Arc<Taken>,
         mut request: Request<RequestBody>,
+        again: &mut Again,
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
     ) -> Result<Answered, Failed> {
         if !self.settings.preserve_host {
             request.headers_mut().insert(header::HOST, instance.host.clone());
         }
+        if self.instances.len() > 1 {
+            // Another one may be asked.
+            request = again.keeping(request);
+        }
         match &instance.line {
             Line::Http1(pool) => {
-                let answer = self.exchange(pool, request, progress, lifeline);
+                let answer = self.exchange(pool, request, again, progress, lifeline);
                 answer.await.map(|(response, lease)| (response, Hold::Whole(lease)))
             }
             Line::Http2(trunk) => {
-                let answer = self.exchange_stream(trunk, taken, request, progress, lifeline);
+                let answer = self.exchange_stream(trunk, taken, request, again, progress, lifeline);
                 answer.await.map(|(response, stream)| (response, Hold::Stream(stream)))
             }
         }

@@ -1,5 +1,6 @@
 //! The resource server: scrub, identity headers, forward.
 
+mod again;
 pub mod assertion;
 mod balance;
 pub mod body;
@@ -10,8 +11,10 @@ pub mod edits;
 mod exchange;
 mod forwarded;
 pub mod glance;
+mod grpc_health;
 pub mod headers;
 mod health;
+mod heard;
 mod instance;
 pub mod lifeline;
 mod pool;
@@ -39,7 +42,8 @@ use tokio::time::Instant;
 pub use destination::{Destination, DestinationScheme, Place};
 pub use prefix::Prefix;
 pub use settings::{
-    Asker, AuthorizationOwner, Balance, BodyLimits, Ejection, HealthCheck, Onward, Settings, Timeouts, UpstreamTls,
+    Asker, AuthorizationOwner, Balance, BodyLimits, Ejection, GrpcService, HealthCheck, Onward, Question, Settings,
+    Timeouts, UpstreamTls,
 };
 pub use template::identity_header;
 
@@ -49,6 +53,7 @@ use crate::{
     telemetry::Metrics,
     time::Timestamp,
 };
+use again::Again;
 use assertion::Signer;
 use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed};
 use condition::Load;
@@ -106,7 +111,7 @@ struct Upstream {
     instances: Vec<Instance>,
     /// Whose turn it is of them.
     turn: AtomicUsize,
-    /// Counts what is sent to a second one.
+    /// Counts what is sent a second time.
     retries: Option<Counter>,
     checks: Checks,
     /// The first site that asked for it; most upstreams have no other.
@@ -192,7 +197,8 @@ impl Upstreams {
                     ..
                 },
             ] => {
-                let answer = upstream.exchange(pool, request, progress.as_deref(), &mut lifeline);
+                let mut again = Again::default();
+                let answer = upstream.exchange(pool, request, &mut again, progress.as_deref(), &mut lifeline);
                 answer.await.map(sole)?
             }
             // In a box, for most upstreams are one server and HTTP/1, and spare the room.

@@ -22,8 +22,10 @@ use tokio::{
 
 use super::{
     UpstreamError,
+    again::Again,
     body::RequestBody,
     dial::{Dialed, Dialer},
+    heard::{Heard, Past},
     wire::Wire,
 };
 use crate::time::Alarm;
@@ -35,8 +37,8 @@ pub(super) struct Pool {
 
 struct Idle {
     sender: SendRequest<RequestBody>,
+    past: Past,
     alarm: Alarm,
-    opened: Instant,
     since: Instant,
 }
 
@@ -54,18 +56,25 @@ impl Pool {
         }
     }
 
-    /// A connection from this thread's drawer, or a new one.
-    pub(super) async fn lease(self: &Arc<Self>, connect: Duration) -> Result<Lease, UpstreamError> {
-        match self.idle() {
+    /// A connection from this thread's drawer, or a new one; for a second attempt, a new one in any case.
+    pub(super) async fn lease(self: &Arc<Self>, again: &Again, connect: Duration) -> Result<Lease, UpstreamError> {
+        let idle = match again.is_spent() {
+            true => None,
+            false => self.idle(),
+        };
+        match idle {
             Some(Idle {
-                sender, alarm, opened, ..
-            }) => Ok(Lease {
-                sender,
-                alarm,
-                opened,
-                pool: self.clone(),
-                used: true,
-            }),
+                sender, past, alarm, ..
+            }) => {
+                past.forget();
+                Ok(Lease {
+                    sender,
+                    past,
+                    alarm,
+                    pool: self.clone(),
+                    used: true,
+                })
+            }
             None => self.open(connect).await,
         }
     }
@@ -73,19 +82,19 @@ impl Pool {
     /// A connection that nothing was sent on.
     pub(super) async fn open(self: &Arc<Self>, connect: Duration) -> Result<Lease, UpstreamError> {
         // In a box, for most requests need no new connection and are spared the room.
-        let sender = timeout(connect, Box::pin(self.connect()));
-        let sender = sender.await.map_err(|_| UpstreamError::TimedOut)?;
-        let sender = sender.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+        let opened = timeout(connect, Box::pin(self.connect()));
+        let opened = opened.await.map_err(|_| UpstreamError::TimedOut)?;
+        let (sender, past) = opened.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
         Ok(Lease {
             sender,
+            past,
             alarm: Alarm::default(),
-            opened: Instant::now(),
             pool: self.clone(),
             used: false,
         })
     }
 
-    async fn connect(&self) -> io::Result<SendRequest<RequestBody>> {
+    async fn connect(&self) -> io::Result<(SendRequest<RequestBody>, Past)> {
         match self.dialer.dial().await? {
             Dialed::Tcp(stream) => handshake(Wire::from(stream)).await,
             Dialed::Tls(stream) => handshake(*stream).await,
@@ -97,15 +106,15 @@ impl Pool {
     fn idle(&self) -> Option<Idle> {
         let mut drawer = self.drawer();
         while let Some(idle) = drawer.pop() {
-            if idle.sender.is_ready() && idle.since.elapsed() < IDLE && !self.dialer.is_outdated(idle.opened) {
+            if idle.sender.is_ready() && idle.since.elapsed() < IDLE && !self.dialer.is_outdated(idle.past.opened()) {
                 return Some(idle);
             }
         }
         None
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>, alarm: Alarm, opened: Instant) {
-        if sender.is_closed() || self.dialer.is_outdated(opened) {
+    fn keep(&self, sender: SendRequest<RequestBody>, past: Past, alarm: Alarm) {
+        if sender.is_closed() || self.dialer.is_outdated(past.opened()) {
             return;
         }
         let since = Instant::now();
@@ -116,8 +125,8 @@ impl Pool {
         if drawer.len() < MAX_IDLE {
             drawer.push(Idle {
                 sender,
+                past,
                 alarm,
-                opened,
                 since,
             });
         }
@@ -138,14 +147,16 @@ impl fmt::Debug for Pool {
     }
 }
 
-async fn handshake<S>(stream: S) -> io::Result<SendRequest<RequestBody>>
+async fn handshake<S>(stream: S) -> io::Result<(SendRequest<RequestBody>, Past)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let past = Past::begin();
+    let stream = Heard::new(stream, past.clone());
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // How the connection ends is told to whoever waits for an answer on it.
     tokio::spawn(async move { drop(connection.with_upgrades().await) });
-    Ok(sender)
+    Ok((sender, past))
 }
 
 pub(super) fn thread_number() -> usize {
@@ -166,9 +177,9 @@ pub(super) fn thread_number() -> usize {
 /// A connection that is in use by one exchange.
 pub(super) struct Lease {
     pub(super) sender: SendRequest<RequestBody>,
+    past: Past,
     /// For waits of the exchange.
     pub(super) alarm: Alarm,
-    opened: Instant,
     pool: Arc<Pool>,
     /// It served another request before, so the other side may be closing it.
     pub(super) used: bool,
@@ -176,7 +187,12 @@ pub(super) struct Lease {
 
 impl Lease {
     pub(super) fn give_back(self) {
-        self.pool.keep(self.sender, self.alarm, self.opened);
+        self.pool.keep(self.sender, self.past, self.alarm);
+    }
+
+    /// Whether anything of an answer came.
+    pub(super) fn has_heard(&self) -> bool {
+        self.past.has_heard()
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {
@@ -216,17 +232,17 @@ mod tests {
         let pool = Arc::new(Pool::new(dialer));
         let ((_old, before), (new, after)) = (listening().await, listening().await);
         *addresses.lock().unwrap() = vec![before];
-        let mut kept = pool.lease(PATIENCE).await.unwrap();
+        let mut kept = pool.lease(&Again::default(), PATIENCE).await.unwrap();
         kept.sender.ready().await.unwrap();
         kept.give_back();
-        assert!(pool.lease(PATIENCE).await.unwrap().used);
+        assert!(pool.lease(&Again::default(), PATIENCE).await.unwrap().used);
         let mut kept = pool.open(PATIENCE).await.unwrap();
         kept.sender.ready().await.unwrap();
         kept.give_back();
         *addresses.lock().unwrap() = vec![after];
         let moved = async {
             loop {
-                pool.lease(PATIENCE).await.unwrap().give_back();
+                pool.lease(&Again::default(), PATIENCE).await.unwrap().give_back();
                 sleep(Duration::from_millis(5)).await;
             }
         };

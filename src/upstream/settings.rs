@@ -64,7 +64,7 @@ impl Default for Ejection {
 /// How servers are asked whether they are well.
 #[derive(Clone, Debug)]
 pub struct HealthCheck {
-    pub path: PathAndQuery,
+    pub question: Question,
     /// What stands in `Host`; absent: the server's own address.
     pub host: Option<HeaderValue>,
     pub interval: Duration,
@@ -73,8 +73,37 @@ pub struct HealthCheck {
     pub healthy: u32,
     /// So many bad ones make it ill.
     pub unhealthy: u32,
-    /// What a good answer has; none: any 2xx.
-    pub statuses: Vec<StatusCode>,
+}
+
+/// What they are asked.
+#[derive(Clone, Debug)]
+pub enum Question {
+    Get {
+        path: PathAndQuery,
+        /// What a good answer has; none: any 2xx.
+        statuses: Vec<StatusCode>,
+    },
+    /// `grpc.health.v1.Health/Check`, over HTTP/2.
+    Grpc(GrpcService),
+}
+
+/// The name of a service of gRPC; without a name, the server as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcService(Box<str>);
+
+impl GrpcService {
+    /// Bytes in a name.
+    pub const LONGEST: usize = 127;
+
+    /// `None` where it is no name: too long, or with blanks or anything that is not ASCII.
+    pub fn named(name: &str) -> Option<Self> {
+        let is_name = name.len() <= Self::LONGEST && name.bytes().all(|b| b.is_ascii_graphic());
+        is_name.then(|| Self(name.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Whose the `Authorization` header of a request is.

@@ -9,7 +9,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -49,10 +49,18 @@ struct Drawer {
 #[derive(Clone, Debug)]
 struct Cable {
     sender: SendRequest<RequestBody>,
-    streams: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
     /// As many as the other side takes.
     most: Arc<AtomicUsize>,
     opened: Instant,
+}
+
+/// What goes on, and went on, on a connection.
+#[derive(Debug, Default)]
+struct Traffic {
+    streams: AtomicUsize,
+    /// Whether anything was answered on it.
+    answered: AtomicBool,
 }
 
 /// Connections in one drawer.
@@ -165,7 +173,11 @@ impl Drawer {
         // What is under way on one that is outdated goes on, and then it closes.
         cables.retain(|cable| !cable.sender.is_closed() && !dialer.is_outdated(cable.opened));
         let roomy = cables.iter().find(|cable| cable.has_room());
-        let emptiest = || cables.iter().min_by_key(|cable| cable.streams.load(Ordering::Relaxed));
+        let emptiest = || {
+            cables
+                .iter()
+                .min_by_key(|cable| cable.traffic.streams.load(Ordering::Relaxed))
+        };
         let cable = match roomy {
             None if cables.len() >= MAX_CABLES => emptiest(),
             roomy => roomy,
@@ -216,21 +228,21 @@ impl Cable {
         });
         Ok(Self {
             sender,
-            streams: Arc::default(),
+            traffic: Arc::default(),
             most,
             opened: Instant::now(),
         })
     }
 
     fn has_room(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) < self.most.load(Ordering::Relaxed)
+        self.traffic.streams.load(Ordering::Relaxed) < self.most.load(Ordering::Relaxed)
     }
 
     fn turn(&self) -> Turn {
-        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.traffic.streams.fetch_add(1, Ordering::Relaxed);
         Turn {
             sender: self.sender.clone(),
-            streams: self.streams.clone(),
+            traffic: self.traffic.clone(),
         }
     }
 }
@@ -239,12 +251,25 @@ impl Cable {
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) sender: SendRequest<RequestBody>,
-    streams: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
+}
+
+impl Turn {
+    /// Whether the connection served before, so that the other side may be closing it.
+    pub(super) fn is_used(&self) -> bool {
+        self.traffic.answered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn answered(&self) {
+        if !self.is_used() {
+            self.traffic.answered.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.traffic.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 #![cfg(feature = "demo")]
 
 mod administration;
+mod apache;
 mod applications;
 mod balance;
 mod bearer;
@@ -24,6 +25,7 @@ mod floor_plan;
 mod forward_auth;
 mod forwarding;
 mod grpc;
+mod grpc_health;
 mod h2spec;
 mod handover;
 mod hostile;
@@ -48,6 +50,7 @@ mod reload_streams;
 mod replicas;
 mod resource_metadata;
 mod round_trips;
+mod second_attempt;
 mod slow_refresh;
 mod stalls;
 mod step_up;

@@ -4,7 +4,10 @@ use super::{
     bad::{expect, in_route},
     *,
 };
-use crate::{policy::Preflight, upstream::Balance};
+use crate::{
+    policy::Preflight,
+    upstream::{Balance, Question},
+};
 
 const BEARER: &str = "[provider.corp.bearer]\naudiences = [\"a\"]\n";
 
@@ -49,6 +52,34 @@ fn a_health_check_asks_for_a_path_by_the_name_from_outside() {
     };
     assert_eq!(host("").unwrap(), "wiki.example.com");
     assert_eq!(host("preserve_host = false\n"), None);
+}
+
+#[test]
+fn a_health_check_of_grpc_needs_an_upstream_that_speaks_it_and_no_path() {
+    let route = |upstream: &str, health: &str| {
+        format!("{PROVIDER}[route.a]\nurl = \"https://a\"\nupstream = \"{upstream}\"\n{health}\n")
+    };
+    for (upstream, name) in [("h2c://b", ""), ("h2://b", "orders.v1.Orders")] {
+        let settings = read(&route(upstream, &format!("health.grpc_service = \"{name}\"")));
+        let check = settings.unwrap().upstreams[0].health.clone().unwrap();
+        let Question::Grpc(service) = check.question else {
+            panic!("{:?}", check.question)
+        };
+        assert_eq!(service.as_str(), name);
+    }
+    for upstream in ["http://b", "https://b", "unix:/run/b"] {
+        let text = route(upstream, "health.grpc_service = §\"\"");
+        expect(&text, "asked over HTTP/2", "an h2c or h2");
+    }
+    for beside in ["path = §\"/healthz\"", "statuses = §[200]"] {
+        let text = route("h2c://b", &format!("health = {{ grpc_service = \"\", {beside} }}"));
+        expect(&text, "means nothing beside `grpc_service`", "leave one");
+    }
+    let long = "x".repeat(128);
+    for name in ["a b", "é", &long] {
+        let text = route("h2c://b", &format!("health.grpc_service = §\"{name}\""));
+        expect(&text, "is not the name of a service", "orders.v1.Orders");
+    }
 }
 
 #[test]

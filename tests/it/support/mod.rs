@@ -1,5 +1,6 @@
 //! What the stories are told with: a browser, a provider with faults, an application that echoes, and a clock by hand.
 
+pub mod apache;
 pub mod applications;
 pub mod authority;
 pub mod beside;

@@ -53,6 +53,28 @@ def watches(request, context):
         return str(open_watches).encode()
 
 
+# What is said of services (grpc.health.v1): a number of ServingStatus, or the name of an error; "" is the server.
+health = {"": "1", "house.Open": "1"}
+
+
+def check(request, context):
+    """grpc.health.v1.Health/Check, with its messages written by hand."""
+    name = request[2:].decode()
+    expected = bytes([0x0A, len(name)]) + name.encode() if name else b""
+    status = health.get(name, "NOT_FOUND") if request == expected else "INVALID_ARGUMENT"
+    if not status.isdigit():
+        context.abort(grpc.StatusCode[status], "not well")
+    # What is 0 is not written.
+    return bytes([8, int(status)]) if status != "0" else b""
+
+
+def become(request, context):
+    """Sets what is said of a service: its name and the word, with a blank between them."""
+    name, status = request.decode().split(" ")
+    health[name] = status
+    return b"so be it"
+
+
 def main():
     methods = {
         "Greet": grpc.unary_unary_rpc_method_handler(greet),
@@ -60,11 +82,14 @@ def main():
         "Chat": grpc.stream_stream_rpc_method_handler(chat),
         "Watch": grpc.unary_stream_rpc_method_handler(watch),
         "Watches": grpc.unary_unary_rpc_method_handler(watches),
+        "Become": grpc.unary_unary_rpc_method_handler(become),
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
     handlers = [
         grpc.method_handlers_generic_handler(service, methods) for service in ("house.Open", "house.Staff")
     ]
+    checks = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    handlers.append(grpc.method_handlers_generic_handler("grpc.health.v1.Health", checks))
     server.add_generic_rpc_handlers(handlers)
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()

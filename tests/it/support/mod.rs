@@ -16,5 +16,6 @@ pub mod programs;
 pub mod redis;
 pub mod redis_groups;
 pub mod relay;
+pub mod tunnel;
 pub mod upstream;
 pub mod wire;

@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod h2c;
 pub mod house;
 pub mod lasting;
+pub mod load;
 pub mod process;
 pub mod programs;
 pub mod redis;

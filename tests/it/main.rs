@@ -15,6 +15,7 @@ mod decisions;
 mod demo;
 mod doctor;
 mod doors;
+mod drain;
 mod editing;
 mod endings;
 mod exhaustion;

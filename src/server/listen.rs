@@ -2,15 +2,15 @@
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use socket2::{SockFilter, SockRef};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
@@ -151,27 +151,44 @@ impl Accepting {
     /// A connection that nobody has to wait for.
     fn waiting(&self) -> Option<(Pipe, IpAddr)> {
         loop {
-            match self.poll_accept(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(Ok(accepted)) => return Some(accepted),
-                Poll::Ready(Err(error)) if is_of_client(&error) => {}
-                Poll::Ready(Err(_)) | Poll::Pending => return None,
+            match self.accept() {
+                Ok(accepted) => return Some(accepted),
+                Err(error) if is_of_client(&error) => {}
+                Err(_) => return None,
             }
         }
+    }
+
+    /// Asks the kernel itself: the runtime knows of those alone who had come when it last looked.
+    fn accept(&self) -> io::Result<(Pipe, IpAddr)> {
+        let (socket, address) = match self {
+            Self::Tcp(listener) => SockRef::from(listener).accept()?,
+            Self::Unix(listener) => SockRef::from(listener).accept()?,
+        };
+        socket.set_nonblocking(true)?;
+        Ok(match address.as_socket() {
+            Some(peer) => over_tcp(TcpStream::from_std(socket.into())?, peer),
+            None => (UnixStream::from_std(socket.into())?.into(), OVER_UNIX),
+        })
     }
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Pipe, IpAddr)>> {
         Poll::Ready(Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                // Without it, a small answer waits for the client's acknowledgement of the one before.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a connection takes no options");
-                }
-                (stream.into(), peer.ip().to_canonical())
+                over_tcp(stream, peer)
             }
             Self::Unix(listener) => (ready!(listener.poll_accept(cx))?.0.into(), OVER_UNIX),
         }))
     }
+}
+
+fn over_tcp(stream: TcpStream, peer: SocketAddr) -> (Pipe, IpAddr) {
+    // Without it, a small answer waits for the client's acknowledgement of the one before.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection takes no options");
+    }
+    (stream.into(), peer.ip().to_canonical())
 }
 
 fn is_of_client(error: &io::Error) -> bool {
@@ -180,4 +197,31 @@ fn is_of_client(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{net, os::unix};
+
+    #[tokio::test]
+    async fn whoever_came_before_the_door_closed_is_let_in() {
+        let permits = Arc::new(Semaphore::new(10));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("http");
+        let tcp = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let unix = unix::net::UnixListener::bind(&path).unwrap();
+        unix.set_nonblocking(true).unwrap();
+        // The runtime does not look for them before the doors are closed.
+        let _clients = [(); 2].map(|()| (net::TcpStream::connect(address), unix::net::UnixStream::connect(&path)));
+        for socket in [Listening::Tcp(tcp), Listening::Unix(unix)] {
+            let (closing, owner) = (CancellationToken::new(), Owner::Gateway);
+            let mut door = Door::open(Listener { socket, owner }, permits.clone(), closing.clone()).unwrap();
+            closing.cancel();
+            assert!(door.next().await.is_some() && door.next().await.is_some());
+            assert!(door.next().await.is_none());
+        }
+    }
 }

@@ -28,7 +28,7 @@ use std::{
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use address::Listen;
 pub use protocol::Spoken;
@@ -139,6 +139,7 @@ impl<H: Handle> Server<H> {
                 drain_timeout: settings.drain_timeout,
                 permits: Arc::new(Semaphore::new(settings.limits.connections.min(Semaphore::MAX_PERMITS))),
                 stop: Stop::default(),
+                busy: TaskTracker::new(),
             }),
         };
         let mut bind = |address: &Listen, workers| {

@@ -13,6 +13,7 @@ use super::*;
 
 mod http2;
 mod tls;
+mod workers;
 
 /// Answers by path.
 #[derive(Default)]

@@ -14,7 +14,10 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::{
     Handle, Limits, Spoken,
@@ -46,6 +49,8 @@ pub(super) struct Shared<H> {
     /// One for each connection that may be open, over all workers.
     pub(super) permits: Arc<Semaphore>,
     pub(super) stop: Stop,
+    /// Those who have somebody to serve.
+    pub(super) busy: TaskTracker,
 }
 
 /// What a listening socket is for.
@@ -80,9 +85,10 @@ pub(super) fn start<H: Handle>(
     for (number, listeners) in listeners.into_iter().enumerate() {
         let (shared, last) = (shared.clone(), last.clone());
         let abort = shared.stop.abort.clone();
-        let work = work(listeners, shared);
+        let work = work(listeners, shared.busy.token(), shared);
         threads.push(spawn(&format!("worker-{number}"), abort, work, last)?);
     }
+    shared.busy.close();
     Ok(threads)
 }
 
@@ -113,7 +119,11 @@ fn run(runtime: &Runtime, abort: &CancellationToken, work: impl Future<Output = 
 ///
 /// What is waited for is sockets, upgraded ones too, and what the handler cannot leave. Other tasks that nobody waits for
 /// any more end with the runtime.
-async fn work<H: Handle>(listeners: Vec<(Entrance, Listener)>, shared: Arc<Shared<H>>) -> io::Result<()> {
+async fn work<H: Handle>(
+    listeners: Vec<(Entrance, Listener)>,
+    busy: TaskTrackerToken,
+    shared: Arc<Shared<H>>,
+) -> io::Result<()> {
     let (closed, closing, open) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     for (entrance, listener) in listeners {
         let door = Door::open(listener, shared.permits.clone(), closed.clone())?;
@@ -142,6 +152,9 @@ async fn work<H: Handle>(listeners: Vec<(Entrance, Listener)>, shared: Arc<Share
             "connections are cut off: they took too long to finish"
         );
     }
+    drop(busy);
+    // A connection to a provider or to a store ends with the thread that opened it, and others may be using it.
+    shared.busy.wait().await;
     Ok(())
 }
 

@@ -3,13 +3,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, client::SendRequest, ext::Protocol};
-use http::{Method, Request, Response, StatusCode};
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-    time::timeout,
-};
+use h2::Reason;
+use http::StatusCode;
+use tokio::{io::AsyncWriteExt, net::TcpListener, time::timeout};
 
 use crate::support::{
     authority::Authority,
@@ -17,6 +13,7 @@ use crate::support::{
     chromium::{Chromium, chromium_is_installed},
     house::House,
     lasting::{application, key_in, switch},
+    tunnel::{Socket, ask, connect},
     wire::{PATIENCE, answering, head},
 };
 
@@ -46,87 +43,10 @@ async fn house() -> House {
     .await
 }
 
-/// A connection to a gateway that has said that it knows the extended CONNECT.
-async fn connect(house: &House) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(house.address).await.unwrap();
-    let (client, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    let knows = async {
-        while !client.is_extended_connect_protocol_enabled() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, knows)
-        .await
-        .expect("it does not say that it knows it");
-    client
-}
-
-/// Asks for something by CONNECT; the protocol stands in it unless it is empty.
-async fn ask(
-    client: &SendRequest<Bytes>,
-    url: &str,
-    protocol: &str,
-    headers: &[(&str, &str)],
-) -> Result<(Response<RecvStream>, SendStream<Bytes>), h2::Error> {
-    let mut request = Request::builder().method(Method::CONNECT).uri(url);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let mut request = request.header("sec-websocket-version", "13").body(()).unwrap();
-    if !protocol.is_empty() {
-        request.extensions_mut().insert(Protocol::from(protocol));
-    }
-    let mut client = client.clone().ready().await?;
-    let (answer, send) = client.send_request(request, false)?;
-    let answer = timeout(PATIENCE, answer).await.expect("no answer")?;
-    Ok((answer, send))
-}
-
 async fn status(house: &House, path: &str, headers: &[(&str, &str)]) -> StatusCode {
-    let client = connect(house).await;
+    let client = connect(house.address).await;
     let (answer, _send) = ask(&client, &house.url(path), "websocket", headers).await.unwrap();
     answer.status()
-}
-
-struct Socket {
-    answer: Response<RecvStream>,
-    send: SendStream<Bytes>,
-}
-
-impl Socket {
-    async fn open(client: &SendRequest<Bytes>, url: &str, headers: &[(&str, &str)]) -> Self {
-        let (answer, send) = ask(client, url, "websocket", headers).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let mut socket = Self { answer, send };
-        socket.is_answered("hi").await;
-        socket
-    }
-
-    async fn is_answered(&mut self, word: &str) {
-        self.send.send_data(Bytes::from(word.to_owned()), false).unwrap();
-        let mut heard = Vec::new();
-        while heard.len() < word.len() * 2 {
-            heard.extend(self.hear().await.unwrap().unwrap());
-        }
-        assert_eq!(heard, word.repeat(2).as_bytes());
-    }
-
-    /// The next bytes; none at the end.
-    async fn hear(&mut self) -> Option<Result<Bytes, h2::Error>> {
-        loop {
-            let heard = timeout(PATIENCE, self.answer.body_mut().data());
-            let heard = heard.await.expect("nothing comes")?;
-            if let Ok(bytes) = &heard {
-                let flow = self.answer.body_mut().flow_control();
-                flow.release_capacity(bytes.len()).unwrap();
-                if bytes.is_empty() {
-                    continue;
-                }
-            }
-            return Some(heard);
-        }
-    }
 }
 
 async fn logged_in(house: &House) -> Browser {
@@ -143,7 +63,7 @@ fn cookie(browser: &Browser) -> String {
 #[tokio::test]
 async fn n_152_bytes_flow_both_ways_in_a_stream_beside_others() {
     let house = house().await;
-    let client = connect(&house).await;
+    let client = connect(house.address).await;
     let token = format!("Bearer {}", house.jwt("alice"));
     let mut first = Socket::open(&client, &house.url("/live/a"), &[("authorization", &token)]).await;
     let mut second = Socket::open(&client, &house.url("/public/live/b"), &[]).await;
@@ -193,7 +113,7 @@ async fn n_009_a_stranger_and_a_foreign_page_get_no_websocket() {
 async fn whoever_signs_out_is_told_so_and_the_stream_closes() {
     let house = house().await;
     let mut alice = logged_in(&house).await;
-    let client = connect(&house).await;
+    let client = connect(house.address).await;
     let mut hers = Socket::open(&client, &house.url("/live"), &[("cookie", &cookie(&alice))]).await;
     let mut anybodys = Socket::open(&client, &house.url("/public/live"), &[]).await;
     alice.post(&house.url("/oauth2/sign_out"), &[]).await;
@@ -206,7 +126,7 @@ async fn whoever_signs_out_is_told_so_and_the_stream_closes() {
 #[tokio::test]
 async fn a_client_that_resets_the_stream_lets_go_of_the_application() {
     let house = house().await;
-    let client = connect(&house).await;
+    let client = connect(house.address).await;
     let mut socket = Socket::open(&client, &house.url("/public/live"), &[]).await;
     socket.send.send_reset(Reason::CANCEL);
     let mut next = Socket::open(&client, &house.url("/public/live"), &[]).await;
@@ -223,7 +143,7 @@ async fn an_application_that_does_not_switch_has_failed() {
 #[tokio::test]
 async fn no_other_tunnel_is_dug() {
     let house = house().await;
-    let client = connect(&house).await;
+    let client = connect(house.address).await;
     for protocol in ["connect-udp", "connect-ip", "webtransport", "WEBSOCKET"] {
         let asked = ask(&client, &house.url("/public/live"), protocol, &[]).await;
         let (answer, _) = asked.unwrap();

@@ -1,22 +1,16 @@
 //! One gateway takes over from another, and nobody notices.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpListener, TcpStream},
     time::timeout,
 };
 
 use crate::support::{
     lasting::{HANDSHAKE, application},
+    load::{Books, Habit, Load},
     process::{Process, free_address},
     upstream::EchoUpstream,
     wire::{PATIENCE, head},
@@ -30,6 +24,7 @@ fn start(listen: &[String], upstream: SocketAddr) -> Process {
 server.listen = [{}]
 server.reuse_port = true
 server.workers = 2
+server.h2c = true
 server.drain_delay = "300ms"
 server.trusted_proxies = ["unix"]
 admin.listen = "{admin}"
@@ -50,139 +45,35 @@ auth = ["public"]
     Process::start(&text, &[], admin, admin)
 }
 
-/// Clients that ask again and again.
-#[derive(Default)]
-struct Load {
-    enough: AtomicBool,
-    answered: AtomicUsize,
-    failures: Mutex<Vec<String>>,
-}
-
-/// Whether a client asks again on the connection that it has.
-#[derive(Clone, Copy, PartialEq)]
-enum Habit {
-    Stays,
-    Comes,
-}
-
-impl Load {
-    fn note(&self, outcome: Result<(), String>) {
-        match outcome {
-            Ok(()) => drop(self.answered.fetch_add(1, Ordering::SeqCst)),
-            Err(failure) => self.failures.lock().unwrap().push(failure),
-        }
-    }
-
-    async fn ask_over_tcp(self: Arc<Self>, address: SocketAddr, habit: Habit) {
-        while !self.enough.load(Ordering::SeqCst) {
-            match TcpStream::connect(address).await {
-                Ok(stream) => self.use_up(stream, habit).await,
-                Err(error) => self.note(Err(format!("connecting: {error}"))),
-            }
-        }
-    }
-
-    async fn ask_over_unix(self: Arc<Self>, path: std::path::PathBuf) {
-        while !self.enough.load(Ordering::SeqCst) {
-            match UnixStream::connect(&path).await {
-                Ok(stream) => self.use_up(stream, Habit::Comes).await,
-                Err(error) => self.note(Err(format!("connecting: {error}"))),
-            }
-        }
-    }
-
-    /// Asks on a connection for as long as it is kept.
-    async fn use_up(&self, mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, habit: Habit) {
-        while !self.enough.load(Ordering::SeqCst) {
-            let asked = timeout(PATIENCE, ask(&mut stream)).await;
-            let asked = asked.unwrap_or_else(|_| Err("no answer in time".into()));
-            let is_kept = asked == Ok(Kept::Yes);
-            self.note(asked.map(drop));
-            if !is_kept || habit == Habit::Comes {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    async fn goes_on(&self, requests: usize) {
-        let wanted = self.answered.load(Ordering::SeqCst) + requests;
-        let more = async {
-            while self.answered.load(Ordering::SeqCst) < wanted {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(Duration::from_secs(20), more).await.expect("nobody answers");
-    }
-}
-
-#[derive(PartialEq)]
-enum Kept {
-    Yes,
-    No,
-}
-
-async fn ask(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -> Result<Kept, String> {
-    let request = b"GET / HTTP/1.1\r\nHost: wiki.example.com\r\n\r\n";
-    stream
-        .write_all(request)
-        .await
-        .map_err(|error| format!("asking: {error}"))?;
-    let mut answer = Vec::new();
-    let mut room = [0; 4_096];
-    loop {
-        let length = stream
-            .read(&mut room)
-            .await
-            .map_err(|error| format!("reading: {error}"))?;
-        if length == 0 {
-            return Err(format!("closed after {}", String::from_utf8_lossy(&answer)));
-        }
-        answer.extend_from_slice(&room[..length]);
-        let text = String::from_utf8_lossy(&answer).to_ascii_lowercase();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        if body.len() < announced.unwrap().parse().unwrap() {
-            continue;
-        }
-        if !head.starts_with("http/1.1 200 ") {
-            return Err(text);
-        }
-        return Ok(match head.contains("\r\nconnection: close") {
-            true => Kept::No,
-            false => Kept::Yes,
-        });
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_a_second_gateway_takes_over_from_the_first() {
-    let (directory, upstream) = (tempfile::tempdir().unwrap(), EchoUpstream::start().await);
+    let (directory, books) = (tempfile::tempdir().unwrap(), Books::open().await);
     let (address, socket) = (free_address(), directory.path().join("http"));
     let listen = [address.to_string(), format!("unix:{}", socket.display())];
-    let mut first = start(&listen, upstream.address);
+    let mut first = start(&listen, books.address);
     let load = Arc::<Load>::default();
     let mut clients = tokio::task::JoinSet::new();
     for habit in [Habit::Stays, Habit::Comes, Habit::Stays, Habit::Comes] {
         clients.spawn(load.clone().ask_over_tcp(address, habit));
     }
     clients.spawn(load.clone().ask_over_unix(socket.clone()));
-    load.goes_on(200).await;
+    for _ in 0..4 {
+        clients.spawn(load.clone().ask_over_http2(address));
+    }
+    load.goes_on(400).await;
 
-    let mut second = start(&listen, upstream.address);
-    load.goes_on(100).await;
+    let mut second = start(&listen, books.address);
+    load.goes_on(400).await;
     first.signal("-TERM");
     let status = tokio::task::spawn_blocking(move || first.child.wait().unwrap())
         .await
         .unwrap();
     assert!(status.success());
-    load.goes_on(200).await;
+    load.goes_on(400).await;
 
-    load.enough.store(true, Ordering::SeqCst);
+    load.end();
     clients.join_all().await;
-    assert_eq!(*load.failures.lock().unwrap(), Vec::<String>::new());
+    load.nothing_went_wrong(&books);
     assert!(socket.exists(), "the first has left what is the second's");
     second.stop();
     assert!(!socket.exists());

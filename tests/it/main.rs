@@ -16,6 +16,7 @@ mod decisions;
 mod demo;
 mod doctor;
 mod doors;
+mod drain;
 mod editing;
 mod endings;
 mod exhaustion;

@@ -7,7 +7,7 @@ use vestibule::{cli::reload::ReloadError, session::SealingKey};
 
 use crate::support::{
     browser::{Browser, client},
-    house::House,
+    house::{Fault, House, Place},
     redis::{Redis, redis_is_installed},
     upstream::EchoUpstream,
 };
@@ -307,6 +307,39 @@ async fn what_a_provider_said_is_kept_as_long_as_it_is_the_same_one() {
         ))
         .unwrap();
     assert_eq!((house.ask(&jwt).await, house.ask(&opaque).await), (401, 401));
+}
+
+#[tokio::test]
+async fn keys_outlast_a_reload_that_changes_the_provider_while_it_is_down() {
+    let house = House::open().await;
+    let (jwt, opaque) = (house.jwt("alice"), house.opaque("alice"));
+    assert_eq!((house.ask(&jwt).await, house.ask(&opaque).await), (200, 200));
+    for place in [Place::Discovery, Place::Keys, Place::Introspection] {
+        house.provider.fault(place, Fault::answer(503, "text/plain", b""));
+    }
+    // What concerns logins alone leaves what was found out of tokens.
+    let scopes = with(&house, "\"groups\", \"offline_access\"]", "\"groups\"]");
+    house.reload(&scopes).unwrap();
+    assert_eq!((house.ask(&jwt).await, house.ask(&opaque).await), (200, 200));
+    assert_eq!(
+        house.ask(&house.jwt("mallory")).await,
+        200,
+        "a token that nobody has seen"
+    );
+    // The others are judged anew, by the keys that are known.
+    house
+        .reload(&with(
+            &house,
+            "client_secret = \"s3cret\"",
+            "client_secret = \"another\"",
+        ))
+        .unwrap();
+    assert_eq!((house.ask(&jwt).await, house.ask(&opaque).await), (200, 503));
+    assert_eq!(house.ask(&house.jwt("admin")).await, 200);
+
+    let elsewhere = format!("client_id = \"wiki\"\njwks_uri = \"{}/other\"", house.provider.issuer());
+    house.reload(&with(&house, "client_id = \"wiki\"", &elsewhere)).unwrap();
+    assert_eq!(house.ask(&jwt).await, 503, "those keys are not known");
 }
 
 #[tokio::test]

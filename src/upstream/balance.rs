@@ -129,7 +129,9 @@ impl Failed {
             UpstreamError::BodyTooLarge
             | UpstreamError::ClientGone
             | UpstreamError::Identity(_)
-            | UpstreamError::Cut => false,
+            | UpstreamError::Cut
+            // A client may have taken that long to send.
+            | UpstreamError::Over => false,
         }
     }
 }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use http::Method;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{UpstreamError, headers::Scrubbed, target::Target};
@@ -107,8 +110,15 @@ pub struct Cutter(#[expect(dead_code, reason = "dropping it is how it is used")]
 pub struct Lifeline {
     watch: Arc<dyn Watch>,
     /// In a box, for it goes along with the answer through many hands.
-    ground: Box<Ground>,
+    bounds: Box<Bounds>,
     noted: Option<Noted>,
+}
+
+#[derive(Debug)]
+struct Bounds {
+    ground: Ground,
+    /// When the whole exchange must be over.
+    deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -119,11 +129,23 @@ struct Noted {
 
 impl Lifeline {
     pub fn new(watch: Arc<dyn Watch>, ground: Ground) -> Self {
+        let bounds = Bounds { ground, deadline: None };
         Self {
             watch,
-            ground: ground.into(),
+            bounds: bounds.into(),
             noted: None,
         }
+    }
+
+    /// Says when the whole exchange must be over; absent: it may last.
+    pub(super) fn ends_at(&mut self, deadline: Option<Instant>) {
+        self.bounds.deadline = deadline;
+    }
+
+    /// What is left of its time.
+    fn left(&self) -> Option<Duration> {
+        let deadline = self.bounds.deadline?;
+        Some(deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Whether the exchange has to end; from the first time this is asked, it counts as one that lasts.
@@ -132,7 +154,7 @@ impl Lifeline {
             Some(noted) => noted,
             None => {
                 let (sender, cut) = oneshot::channel();
-                let number = self.watch.clone().enter(&self.ground, Cutter(sender));
+                let number = self.watch.clone().enter(&self.bounds.ground, Cutter(sender));
                 self.noted.insert(Noted { number, cut })
             }
         };
@@ -162,7 +184,7 @@ impl Lifeline {
 impl Drop for Lifeline {
     fn drop(&mut self) {
         if let Some(noted) = &self.noted {
-            self.watch.leave(&self.ground, noted.number);
+            self.watch.leave(&self.bounds.ground, noted.number);
         }
     }
 }
@@ -170,13 +192,17 @@ impl Drop for Lifeline {
 /// An answer that is waited for longer than this counts as an exchange that lasts.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Waits for so long at most, and no longer than the lifeline holds.
+/// Waits for so long at most, and no longer than the lifeline holds and the whole exchange may last.
 pub(super) async fn within<T>(
     alarm: &mut Alarm,
     limit: Duration,
     lifeline: &mut Lifeline,
     mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, UpstreamError> {
+    let (limit, late) = match lifeline.left() {
+        Some(left) if left < limit => (left, UpstreamError::Over),
+        Some(_) | None => (limit, UpstreamError::TimedOut),
+    };
     let first = limit.min(SOON);
     if let Some(done) = alarm.within(first, work.as_mut()).await {
         return Ok(done);
@@ -186,5 +212,5 @@ pub(super) async fn within<T>(
         done = rest => done,
         () = lifeline.cut() => return Err(UpstreamError::Cut),
     };
-    done.map_err(|_| UpstreamError::TimedOut)
+    done.map_err(|_| late)
 }

@@ -81,6 +81,8 @@ pub enum UpstreamError {
     Unreachable(String),
     #[error("took too long")]
     TimedOut,
+    #[error("took longer than a whole exchange may")]
+    Over,
     #[error("spoke nonsense: {0}")]
     Nonsense(String),
     #[error("the request body is longer than allowed")]
@@ -185,6 +187,7 @@ impl Upstreams {
             .timeouts
             .stream
             .and_then(|limit| Instant::now().checked_add(limit));
+        lifeline.ends_at(deadline);
         let mut request = request;
         if forwarded::counted_down(&request.parts.method, &mut request.parts.headers).is_none() {
             return Ok(Response::new(Body::empty()));

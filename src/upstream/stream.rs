@@ -63,9 +63,7 @@ impl Upstream {
         let unsent = unsent.or_else(|| again.untouched().filter(|_| was_left_alone(&error)));
         let request = match unsent {
             Some(request) => request,
-            None if says_farewell(&error) || (was_used && broke_off(&error)) => {
-                self.second_attempt(again, failure(&error, progress))?
-            }
+            None if was_used && broke_off(&error) => self.second_attempt(again, failure(&error, progress))?,
             None => return Err(failure(&error, progress).into()),
         };
         let request = translated(request, trunk.scheme())?;
@@ -104,22 +102,16 @@ fn translated(request: Request<RequestBody>, scheme: Scheme) -> Result<Request<R
     Ok(Request::from_parts(parts, body))
 }
 
-/// Whether the other side did nothing about a request (RFC 9113 §8.7).
+/// Whether the other side did nothing about a request, by its own word (RFC 9113 §8.7): it refused the stream, or left it
+/// out of those that its GOAWAY counts as seen to. The others end with their connection, and not with the GOAWAY.
 fn was_left_alone(error: &hyper::Error) -> bool {
     cause(error).is_some_and(|cause: &h2::Error| {
-        cause.is_remote() && cause.is_reset() && cause.reason() == Some(Reason::REFUSED_STREAM)
+        let was_refused = cause.is_reset() && cause.reason() == Some(Reason::REFUSED_STREAM);
+        cause.is_remote() && (was_refused || cause.is_go_away())
     })
 }
 
-/// Whether a connection closed after a GOAWAY. What is left then looks like what the GOAWAY left out, and may have been
-/// seen to (RFC 9113 §6.8).
-fn says_farewell(error: &hyper::Error) -> bool {
-    cause(error).is_some_and(|cause: &h2::Error| {
-        cause.is_remote() && cause.is_go_away() && cause.reason() == Some(Reason::NO_ERROR)
-    })
-}
-
-/// Whether a connection closed without one.
+/// Whether the connection closed, and nobody knows what was seen to.
 fn broke_off(error: &hyper::Error) -> bool {
     cause::<io::Error>(error).is_some()
 }

@@ -399,11 +399,11 @@ async fn f_07_what_the_application_refused_to_look_at_is_asked_once_more() {
     }
 }
 
-/// Says farewell to the first stream of its life, as one that it left out, and answers the others.
-async fn leaving(listener: TcpListener) {
-    // RFC 9113 §6.5, §6.8: settings; the last stream is 0, and nothing is wrong.
+/// Says farewell to the first stream of its life, and answers the others. The last one that it has seen to was this.
+async fn leaving(listener: TcpListener, last: u8, reason: u8) {
+    // RFC 9113 §6.5, §6.8: settings, and a GOAWAY.
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, last, 0, 0, 0, reason];
     let (mut first, _) = listener.accept().await.unwrap();
     first.write_all(&SETTINGS).await.unwrap();
     let mut read = Vec::new();
@@ -411,7 +411,10 @@ async fn leaving(listener: TcpListener) {
     while !read.windows(2).any(|head| head == [1, 5]) {
         assert!(first.read_buf(&mut read).await.unwrap() > 0);
     }
-    first.write_all(&GOAWAY).await.unwrap();
+    first.write_all(&goaway).await.unwrap();
+    // Closed in order; whatever the other side still says is read.
+    first.shutdown().await.unwrap();
+    tokio::spawn(async move { while first.read_buf(&mut read).await.is_ok_and(|length| length > 0) {} });
     let (second, _) = listener.accept().await.unwrap();
     let mut connection = h2::server::handshake(second).await.unwrap();
     while let Some(Ok((_, mut respond))) = connection.accept().await {
@@ -420,14 +423,22 @@ async fn leaving(listener: TcpListener) {
 }
 
 #[tokio::test]
-async fn f_07_after_a_farewell_only_what_does_no_harm_twice_is_asked_again() {
-    for (method, status) in [("GET", 200), ("DELETE", 502)] {
+async fn f_07_what_a_farewell_left_out_is_asked_once_more() {
+    // The first stream has the number 1.
+    for (method, last, reason, status) in [
+        ("GET", 0, 0, 200),
+        ("DELETE", 0, 0, 200),
+        ("DELETE", 0, 2, 200),
+        ("GET", 1, 0, 502),
+        ("DELETE", 1, 0, 502),
+        ("DELETE", 1, 2, 502),
+    ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let house = house_before(listener.local_addr().unwrap()).await;
-        tokio::spawn(leaving(listener));
+        tokio::spawn(leaving(listener, last, reason));
         let client = Client::connect(house.address).await;
         let answer = client.send(method, "/public/live/x", &[], body("", &[])).await;
-        assert_eq!(answer.status(), status, "{method}");
+        assert_eq!(answer.status(), status, "{method}, {last}, {reason}");
     }
 }
 

@@ -61,6 +61,7 @@ mod streams;
 #[expect(unreachable_pub, reason = "a support module reads like a library of its own")]
 mod support;
 mod telling;
+mod timeouts;
 mod tls;
 mod tls_front;
 mod tls_renewal;

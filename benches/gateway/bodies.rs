@@ -18,7 +18,7 @@ const ROUNDS: usize = 3;
 const BODIES: u64 = 8;
 /// Bodies at once whose other end is slow, and how long they are looked at.
 const STREAMS: usize = 20;
-const LOOKED_AT: Duration = Duration::from_secs(3);
+const LOOKED_AT: Duration = Duration::from_secs(2);
 
 const COST: [Aim; 4] = [
     Aim::Times(GATEWAY, "bare hyper", Some(1.2)),

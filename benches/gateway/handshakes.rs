@@ -23,7 +23,7 @@ use super::{
 
 const ROUNDS: usize = 3;
 const RATE: u32 = 200;
-const SECONDS: u32 = 3;
+const SECONDS: u32 = 2;
 /// So many may be under way at once.
 const THREADS: u32 = 4;
 

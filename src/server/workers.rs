@@ -179,7 +179,8 @@ async fn receive<H: Handle>(
                 peer: visitor.peer.clone(),
                 entrance,
             };
-            let service = service_fn(move |request| reception.clone().answer(request));
+            // In a box, for a connection keeps the room for it while nothing is asked.
+            let service = service_fn(move |request| Box::pin(reception.clone().answer(request)));
             connection::serve(visitor, carried, &shared.limits, closing, service).await;
         });
     }

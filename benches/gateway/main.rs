@@ -7,6 +7,7 @@ mod load;
 mod process;
 #[path = "../shared/redis.rs"]
 mod redis;
+mod reload;
 mod scene;
 
 use std::process::ExitCode;
@@ -34,16 +35,24 @@ fn main() -> ExitCode {
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
+    if std::env::args().any(|argument| argument == "reload") {
+        return match process::all_installed().and_then(|()| reload::measure()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(complaint) => not_measured(&complaint),
+        };
+    }
     match process::all_installed().and_then(|()| measure_all()) {
         Ok(workloads) => {
             report(&workloads);
             ExitCode::SUCCESS
         }
-        Err(complaint) => {
-            eprintln!("\nNOT MEASURED: {complaint}\n");
-            ExitCode::FAILURE
-        }
+        Err(complaint) => not_measured(&complaint),
     }
+}
+
+fn not_measured(complaint: &str) -> ExitCode {
+    eprintln!("\nNOT MEASURED: {complaint}\n");
+    ExitCode::FAILURE
 }
 
 /// A kind of request, and what one took in each round.

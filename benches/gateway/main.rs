@@ -16,6 +16,7 @@ mod process;
 mod provider;
 #[path = "../shared/redis.rs"]
 mod redis;
+mod reload;
 mod report;
 mod requests;
 mod scene;
@@ -35,13 +36,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Measure = fn(&Scene, &Wanted) -> Result<Vec<Table>, String>;
 
 /// What is measured, and by whom.
-const KINDS: [(&str, Measure); 6] = [
+const KINDS: [(&str, Measure); 7] = [
     ("requests", requests::measure),
     ("bodies", bodies::measure),
     ("websocket", websocket::measure),
     ("idle", idle::measure),
     ("handshakes", handshakes::measure),
     ("start", start::measure),
+    ("reload", |_, _| reload::measure().map(|()| Vec::new())),
 ];
 
 fn main() -> ExitCode {

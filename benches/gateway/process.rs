@@ -38,6 +38,12 @@ impl Process {
         Self(child.unwrap_or_else(|error| panic!("{program} does not start: {error}")))
     }
 
+    pub(crate) fn signal(&self, signal: &str) {
+        let mut kill = Command::new("kill");
+        let sent = kill.args([signal, &self.0.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the process is gone");
+    }
+
     /// What the process has used of processors so far, in its own code and in the kernel.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = self.file("stat");

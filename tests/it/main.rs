@@ -33,6 +33,7 @@ mod hostile;
 mod http2;
 mod keeping;
 mod keys;
+mod leftovers;
 mod limits;
 mod login;
 mod logout;

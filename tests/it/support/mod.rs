@@ -17,6 +17,7 @@ pub mod programs;
 pub mod redis;
 pub mod redis_groups;
 pub mod relay;
+pub mod slow;
 pub mod tunnel;
 pub mod upstream;
 pub mod wire;

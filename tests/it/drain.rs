@@ -46,16 +46,14 @@ struct Scene {
 impl Scene {
     /// With these two times of `[server]`.
     async fn open(drain_delay: &str, drain_timeout: &str) -> Self {
-        let (address, admin) = (free_address(), free_address());
-        let at = |path: &str| format!("http://{address}{path}");
         let provider = AuthorizationServer::builder(Arc::new(SystemClock))
             .client(Client {
                 id: "wiki".into(),
                 secret: Some(Secret::new(SECRET)),
-                redirect_uris: vec![at("/oauth2/callback")],
+                redirect_uris: Vec::new(),
                 post_logout_redirect_uris: Vec::new(),
                 backchannel_logout_uri: None,
-                audience: at("").into(),
+                audience: "https://wiki.example.com".into(),
                 access_tokens: AccessTokenKind::Jwt,
                 scopes: ["openid", "profile", "email"].map(str::to_owned).into(),
             })
@@ -69,6 +67,9 @@ impl Scene {
         let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let live_at = live.local_addr().unwrap();
         tokio::spawn(lasting::application(live));
+        let (address, admin) = (free_address(), free_address());
+        let at = |path: &str| format!("http://{address}{path}");
+        provider.register_redirect("wiki", &at("/oauth2/callback"), &at("/oauth2/sign_out"));
         let route = |name: &str, url: String, upstream: String, auth: &str| {
             format!("\n[route.{name}]\nurl = \"{url}\"\nupstream = \"{upstream}\"\nauth = [\"{auth}\"]\n")
         };
@@ -156,7 +157,7 @@ client_secret_file = "secret"
     }
 
     /// Waits for its end, which is a good one.
-    async fn is_over(mut self) {
+    async fn comes_to_an_end(mut self) {
         let ended = tokio::task::spawn_blocking(move || self.gateway.child.wait().unwrap());
         let ended = timeout(Duration::from_secs(20), ended).await;
         assert!(ended.expect("it goes on").unwrap().success());
@@ -189,8 +190,7 @@ struct Busybody {
 }
 
 impl Busybody {
-    async fn at(scene: &Scene) -> Self {
-        let address = scene.gateway.address;
+    async fn at(address: SocketAddr) -> Self {
         let mut idle = Slow::begin(address, "GET /desk", "\r\n").await;
         timeout(PATIENCE, head(&mut idle.0)).await.unwrap();
         idle.says("thanks for ").await;
@@ -208,7 +208,7 @@ impl Busybody {
             websocket: Lasting::websocket(address, "/live/a", "").await,
             idle,
             new: TcpStream::connect(address).await.unwrap(),
-            tunnel: Socket::open(&connect(address).await, &scene.url("/live/b"), &[]).await,
+            tunnel: Socket::open(&connect(address).await, &format!("http://{address}/live/b"), &[]).await,
             downloaded: http2.get("/halting/download", &[]).await,
             told,
             call,
@@ -257,10 +257,8 @@ async fn f_14_whatever_is_under_way_at_sigterm_comes_to_its_end() {
     for _ in 0..2 {
         clients.spawn(load.clone().ask_over_http2(address));
     }
-    let mut busybodies = Vec::new();
-    for _ in 0..MANY {
-        busybodies.push(Busybody::at(&scene).await);
-    }
+    let begun: JoinSet<_> = (0..MANY).map(|_| Busybody::at(address)).collect();
+    let mut busybodies = begun.join_all().await;
     let mut alice = Browser::new();
     let form = alice.open(&scene.url("/page")).await;
     let said_farewell = tokio::spawn(farewells(address));
@@ -292,7 +290,7 @@ async fn f_14_whatever_is_under_way_at_sigterm_comes_to_its_end() {
     load.nothing_went_wrong(&scene.books);
     assert!(load.farewells() > 0, "nobody was sent away");
     // Long before the time is up.
-    scene.is_over().await;
+    scene.comes_to_an_end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -318,7 +316,7 @@ async fn f_14_what_has_no_end_is_cut_when_the_time_is_up_and_looks_cut() {
     assert_eq!(upload.rest().await, "");
     let end = timeout(PATIENCE, whole_or_cut(told)).await.unwrap();
     assert!(end.is_err(), "a stream that is cut has no end");
-    scene.is_over().await;
+    scene.comes_to_an_end().await;
 }
 
 async fn whole_or_cut(answer: Response<Incoming>) -> hyper::Result<()> {
@@ -354,5 +352,5 @@ async fn f_14_a_login_that_is_under_way_is_finished_here_or_by_the_next_gateway(
     assert_eq!(bob.fetch(&scene.url("/page")).await.status, 200, "he has been let in");
     assert_eq!(alice.log_in(&form, "alice", "alice").await.status, 200);
     next.stop();
-    scene.is_over().await;
+    scene.comes_to_an_end().await;
 }

@@ -189,7 +189,7 @@ impl Load {
             return left_over;
         }
         let number = self.number.fetch_add(1, Ordering::SeqCst);
-        (number % 2 == 0).then(|| format!("gift {number}"))
+        number.is_multiple_of(2).then(|| format!("gift {number}"))
     }
 
     fn note(&self, outcome: Result<Option<String>, String>) {

@@ -213,11 +213,7 @@ async fn a_provider_that_is_down_locks_nobody_in() {
 
     // Where not even that is known, the page says how to go on.
     house
-        .reload(
-            &house
-                .file
-                .replace("client_secret = \"other\"", "client_secret = \"another\""),
-        )
+        .reload(&house.file.replace(partner.issuer(), "http://127.0.0.1:1"))
         .unwrap();
     let mut paula = Browser::new();
     let key = ("127.0.0.1".to_owned(), "vestibule-provider".to_owned());

@@ -42,9 +42,17 @@ impl Upstream {
             false => request,
         };
         loop {
-            let answer = pin!(lease.sender.try_send_request(request));
-            let answer = self.in_time(&mut lease.alarm, answer, progress, lifeline);
-            match answer.await? {
+            // Put where it is looked at, for whoever waits would hand it on from one to the next.
+            let mut answer = None;
+            {
+                let sent = lease.sender.try_send_request(request);
+                let asked = pin!(async { answer = Some(sent.await) });
+                self.in_time(&mut lease.alarm, asked, progress, lifeline).await?;
+            }
+            let Some(answer) = answer else {
+                return Err(UpstreamError::TimedOut.into());
+            };
+            match answer {
                 Ok(response) => return Ok((response, lease)),
                 Err(error) => {
                     request = self.once_more(error, &lease, again, progress)?;

@@ -108,8 +108,10 @@ fn in_redis(folder: &Path, [usual, strict]: [SocketAddr; 2], start: impl Fn(Plan
         .ok()?;
     let url = folder.join("redis.url");
     fs::write(&url, redis.url()).unwrap();
+    // It has its processor not for itself here, and is not measured.
     let start = |listen, more: &str| {
-        let session = format!("{QUIET}[session]\nstore = \"redis\"\n{more}redis = {{ url_file = {url:?} }}\n");
+        let session =
+            format!("{QUIET}[session]\nstore = \"redis\"\n{more}redis = {{ url_file = {url:?}, timeout = \"5s\" }}\n");
         start(Plan {
             more: &session,
             ..Plan::at(listen)

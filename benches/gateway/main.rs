@@ -60,28 +60,34 @@ fn main() -> ExitCode {
 
 fn bench(arguments: Vec<String>) -> ExitCode {
     let names = arguments.into_iter().filter(|argument| !argument.starts_with('-'));
-    match measure(&Wanted(names.collect())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(complaint) => {
-            eprintln!("\nNOT MEASURED: {complaint}\n");
-            ExitCode::FAILURE
-        }
+    let complaints = measure(&Wanted(names.collect())).unwrap_or_else(|complaint| vec![complaint]);
+    for complaint in &complaints {
+        eprintln!("\nNOT MEASURED: {complaint}\n");
+    }
+    if complaints.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
-fn measure(wanted: &Wanted) -> Result<(), String> {
+/// Why what could not be measured was not; the rest is.
+///
+/// # Errors
+/// When nothing can be.
+fn measure(wanted: &Wanted) -> Result<Vec<String>, String> {
     wanted.is_known()?;
     process::all_installed()?;
     process::make_room()?;
     let scene = Scene::open()?;
-    for (kind, measure) in KINDS {
-        if wanted.has_any_of(kind) {
-            for table in measure(&scene, wanted)? {
-                println!("{table}");
-            }
+    let mut complaints = Vec::new();
+    for (kind, measure) in KINDS.into_iter().filter(|(kind, _)| wanted.has_any_of(kind)) {
+        match measure(&scene, wanted) {
+            Ok(tables) => tables.iter().for_each(|table| println!("{table}")),
+            Err(complaint) => complaints.push(format!("{kind}: {complaint}")),
         }
     }
-    Ok(())
+    Ok(complaints)
 }
 
 /// What is named on the command line: kinds of measurements, and single requests; all where nothing is.

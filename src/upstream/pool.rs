@@ -47,6 +47,9 @@ pub(super) const DRAWERS: usize = 32;
 const MAX_IDLE: usize = 64;
 /// Shorter than most servers keep an idle connection.
 const IDLE: Duration = Duration::from_secs(50);
+/// The most that hyper reads of a body, or keeps to be written, at once; one whose reader is slow takes four times as much.
+/// No head of an answer may be longer.
+const BUFFER: usize = 192 * 1_024;
 
 impl Pool {
     pub(super) fn new(dialer: Dialer) -> Self {
@@ -153,7 +156,12 @@ where
 {
     let past = Past::begin();
     let stream = Heard::new(stream, past.clone());
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(BUFFER);
+    let (sender, connection) = builder
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     // How the connection ends is told to whoever waits for an answer on it.
     tokio::spawn(async move { drop(connection.with_upgrades().await) });
     Ok((sender, past))

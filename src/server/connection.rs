@@ -29,8 +29,9 @@ use super::{
 };
 use crate::{identity::Peer, upstream::body::Body};
 
-/// The least that hyper can work with; also what it may hold back of a body that nobody reads.
-const BUFFER: usize = 64 * 1_024;
+/// What is read of a client at once, and so what it can make us keep of a body that nobody takes: with half of it an upload
+/// costs a third more.
+const BUFFER: usize = 128 * 1_024;
 /// How long a client may go on after the last answer before it is cut off.
 const LINGER: Duration = Duration::from_secs(1);
 

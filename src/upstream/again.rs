@@ -26,8 +26,8 @@ pub(super) struct Kept {
     headers: Vec<u8>,
 }
 
-/// What a head without cookies takes.
-const HEAD: usize = 2 * 1_024;
+/// What a short head takes, and what the allocator still counts as small.
+const HEAD: usize = 1_000;
 
 impl Again {
     /// Notes what the request looks like, unless there is a body that could be half sent.

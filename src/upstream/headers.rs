@@ -172,7 +172,8 @@ impl Scrubber {
         if there.has(Glance::CONNECTION) {
             remove_nominated(&mut parts.headers);
         }
-        self.remove_taken(&mut parts.headers);
+        // Whoever passes the request on writes the host anew: it need not be taken away first.
+        remove_all(&mut parts.headers, |name| name != "host" && self.taken.takes(name));
         let cookies = match there.has(Glance::COOKIE) {
             true => {
                 if parts.version == Version::HTTP_2 {
@@ -224,10 +225,6 @@ impl Scrubber {
     /// Removes what is taken, and what `Connection` nominates, before the gateway adds anything of its own (I6).
     pub fn clean(&self, headers: &mut HeaderMap) {
         remove_nominated(headers);
-        self.remove_taken(headers);
-    }
-
-    fn remove_taken(&self, headers: &mut HeaderMap) {
         remove_all(headers, |name| self.taken.takes(name));
     }
 

@@ -396,8 +396,15 @@ fn sole((response, lease): (Response<Incoming>, Lease)) -> (Answered, Option<Loa
 
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
 fn clean(headers: &mut HeaderMap) {
-    // Most answers have none of it, or the first alone.
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(&name.as_str())) {
+    let going = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).count();
+    if going == 0 {
+        return;
+    }
+    // What most answers say of their connection nominates nothing.
+    let is_kept = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    if going == 1 && headers.contains_key(header::CONNECTION) && headers.get_all(header::CONNECTION).iter().all(is_kept)
+    {
+        headers.remove(header::CONNECTION);
         return;
     }
     remove_nominated(headers);
@@ -405,17 +412,20 @@ fn clean(headers: &mut HeaderMap) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    remove_all(headers, |name| HOP_BY_HOP.contains(&name));
+    remove_all(headers, is_hop_by_hop);
 }
 
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}

@@ -49,7 +49,7 @@ const MAX_IDLE: usize = 64;
 const IDLE: Duration = Duration::from_secs(50);
 /// The most that hyper reads of a body, or keeps to be written, at once; one whose reader is slow takes four times as much.
 /// No head of an answer may be longer.
-const BUFFER: usize = 192 * 1_024;
+const BUFFER: usize = 240 * 1_024;
 
 impl Pool {
     pub(super) fn new(dialer: Dialer) -> Self {

@@ -446,26 +446,29 @@ fn authorization(headers: &HeaderMap) -> (Authorization, Option<HeaderValue>) {
 }
 
 fn read_authorization(line: &HeaderValue) -> Authorization {
-    let Ok(line) = line.to_str() else {
-        return Authorization::Malformed;
-    };
-    let (scheme, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Authorization::Other;
+    let line = line.as_bytes().trim_ascii();
+    let end = line.iter().position(|b| *b == b' ').unwrap_or(line.len());
+    let (scheme, rest) = line.split_at_checked(end).unwrap_or((line, b""));
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        let is_text = rest.iter().all(|b| matches!(b, b' '..=b'~' | b'\t'));
+        return match is_text && scheme.is_ascii() {
+            true => Authorization::Other,
+            false => Authorization::Malformed,
+        };
     }
-    match is_token(rest.trim()) {
-        true => Authorization::Bearer(Secret::new(rest.trim())),
-        false => Authorization::Malformed,
+    let token = std::str::from_utf8(rest.trim_ascii()).ok();
+    match token.filter(|token| is_token(token)) {
+        Some(token) => Authorization::Bearer(Secret::new(token)),
+        None => Authorization::Malformed,
     }
 }
 
 /// `b64token` (RFC 6750 §2.1).
 fn is_token(text: &str) -> bool {
-    let body = text.trim_end_matches('=');
-    !body.is_empty()
-        && body
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
+    let body = text.trim_end_matches('=').as_bytes();
+    let may_stand = |b: u8| b.is_ascii_alphanumeric() | matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+    // All are looked at, whatever the first ones are: so many of them are at once.
+    !body.is_empty() && body.iter().fold(true, |all, b| all & may_stand(*b))
 }
 
 /// Which cookies are the gateway's own.
@@ -506,7 +509,19 @@ impl OwnCookies {
     fn split(&self, line: &HeaderValue, taken: &mut Vec<(String, String)>) -> Option<HeaderValue> {
         let before = taken.len();
         let mut kept: Vec<&[u8]> = Vec::new();
-        for pair in line.as_bytes().split(|b| *b == b';') {
+        let mut rest = Some(line.as_bytes());
+        while let Some(pairs) = rest {
+            // A session is two thousand bytes: they are looked through many at a time.
+            let pair = match memchr::memchr(b';', pairs).and_then(|end| pairs.split_at_checked(end)) {
+                Some((pair, behind)) => {
+                    rest = behind.get(1..);
+                    pair
+                }
+                None => {
+                    rest = None;
+                    pairs
+                }
+            };
             let pair = pair.trim_ascii();
             match self.own(pair) {
                 Some(own) => taken.push(own),

@@ -25,7 +25,7 @@ pub(super) fn behind(upstream: &Settings) -> Vec<String> {
             prefix.path
         ));
     }
-    lines.extend(upstream.health.as_ref().map(asked));
+    lines.extend(upstream.health.as_ref().map(|check| asked(check, places.len())));
     lines.extend(edited("requests", &upstream.edits.request));
     lines.extend(edited("answers", &upstream.edits.response));
     if upstream.edits.security {
@@ -41,17 +41,21 @@ fn chosen(balance: Balance) -> &'static str {
     }
 }
 
-fn asked(check: &HealthCheck) -> String {
+fn asked(check: &HealthCheck, servers: usize) -> String {
     let every = spoken(check.interval);
-    match &check.question {
-        Question::Get { path, .. } => format!("which is asked for {path} every {every}, and left out while it is ill"),
-        Question::Grpc(service) => format!(
-            "which is asked by gRPC every {every} whether {} serves, and left out while it does not",
-            match service.as_str() {
+    let (question, ill) = match &check.question {
+        Question::Get { path, .. } => (format!("for {path} every {every}"), "is ill"),
+        Question::Grpc(service) => {
+            let who = match service.as_str() {
                 "" => "it",
                 name => name,
-            }
-        ),
+            };
+            (format!("by gRPC every {every} whether {who} serves"), "does not")
+        }
+    };
+    match servers {
+        1 => format!("which is asked {question}, and has the requests while it {ill} too, for there is no other"),
+        _ => format!("which is asked {question}, and left out while it {ill}"),
     }
 }
 
@@ -93,9 +97,15 @@ which is asked for /healthz every 10 seconds, and left out while it is ill
 in requests, the file changes x-a
 browsers are told to be careful, where the application does not tell them";
         assert_eq!(words(several), expected);
+        let single = words("upstream = \"http://a\"\nhealth = { path = \"/healthz\", interval = \"500ms\" }");
+        let expected = "goes to http://a:80
+which is asked for /healthz every 500 milliseconds, and has the requests while it is ill too, for there is no other";
+        assert_eq!(single, expected);
         for (service, who) in [("", "it"), ("a.B", "a.B")] {
             let asked = words(&format!("upstream = \"h2c://a\"\nhealth.grpc_service = \"{service}\""));
-            let expected = format!("which is asked by gRPC every 10 seconds whether {who} serves, and left out");
+            let expected = format!(
+                "which is asked by gRPC every 10 seconds whether {who} serves, and has the requests while it does not too"
+            );
             assert!(asked.contains(&expected), "{asked}");
         }
     }

@@ -240,19 +240,18 @@ fn claim(rule: &ClaimRule) -> String {
 
 /// A duration in its largest unit that leaves nothing over.
 pub(super) fn spoken(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let (count, unit) = units
-        .into_iter()
-        .find_map(|(length, unit)| {
-            seconds
-                .is_multiple_of(length)
-                .then(|| (seconds.checked_div(length).unwrap_or(0), unit))
-        })
-        .unwrap_or((seconds, "second"));
-    match count {
-        1 => format!("1 {unit}"),
-        _ => format!("{count} {unit}s"),
+    const UNITS: [(u128, &str); 4] = [
+        (86_400_000, "day"),
+        (3_600_000, "hour"),
+        (60_000, "minute"),
+        (1_000, "second"),
+    ];
+    let length = duration.as_millis();
+    let whole = |(unit, _): &&(u128, &str)| length >= *unit && length.is_multiple_of(*unit);
+    let (unit, name) = UNITS.iter().find(whole).unwrap_or(&(1, "millisecond"));
+    match length.checked_div(*unit).unwrap_or(length) {
+        1 => format!("1 {name}"),
+        count => format!("{count} {name}s"),
     }
 }
 
@@ -389,6 +388,20 @@ audiences = [\"a\"]
         };
         let settings = config::parse(&text, "test.toml", surroundings, Timestamp::from_unix(0));
         in_words(&settings.unwrap())
+    }
+
+    #[test]
+    fn a_duration_is_said_in_whole_units() {
+        for (milliseconds, said) in [
+            (86_400_000, "1 day"),
+            (5_400_000, "90 minutes"),
+            (1_000, "1 second"),
+            (1_500, "1500 milliseconds"),
+            (500, "500 milliseconds"),
+            (1, "1 millisecond"),
+        ] {
+            assert_eq!(spoken(Duration::from_millis(milliseconds)), said);
+        }
     }
 
     #[test]

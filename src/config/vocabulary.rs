@@ -9,7 +9,6 @@ use super::{
 const RESERVED: &[&str] = &[
     "include",
     "telemetry",
-    "server.proxy_protocol",
     "log.audit_file",
     "provider.*.private_key_file",
     "provider.*.assertion_file",
@@ -23,12 +22,7 @@ const RESERVED: &[&str] = &[
     "provider.*.bearer.introspection_accept",
     "provider.*.bearer.dpop",
     "provider.*.bearer.mtls",
-    "route.*.strip_prefix",
     "route.*.upstream_token",
-    "route.*.health",
-    "route.*.upstream_tls.cert_file",
-    "route.*.upstream_tls.key_file",
-    "route.*.upstream_tls.server_name",
 ];
 
 /// What to say about a key that its table does not have.
@@ -77,4 +71,21 @@ fn home_of(key: &str) -> Option<String> {
 /// How many characters must be added, removed, replaced or swapped with their neighbour.
 fn distance(from: &str, to: &str) -> usize {
     strsim::osa_distance(from, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_reserved_that_is_known() {
+        let known = File::keys_below("");
+        for reserved in RESERVED {
+            let is_it = |known: &&String| {
+                let below = known.strip_prefix(reserved);
+                below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
+            };
+            assert_eq!(known.iter().find(is_it), None, "{reserved}");
+        }
+    }
 }

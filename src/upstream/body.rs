@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::{clean, condition::Load, headers, headers::Taken, lifeline::Lifeline, pool::Lease, trunk::Turn};
+use super::{clean, condition::Load, crossing, headers, headers::Taken, lifeline::Lifeline, pool::Lease, trunk::Turn};
 
 /// The body of every response that leaves the gateway.
 #[derive(Debug)]
@@ -129,6 +129,8 @@ pub(super) enum Hold {
 pub struct Streamed {
     incoming: Incoming,
     hold: Option<Hold>,
+    /// Where the request has a body.
+    upload: Option<Arc<Progress>>,
     /// Of one of several servers.
     load: Option<Load>,
     patience: Patience,
@@ -140,6 +142,7 @@ impl Streamed {
     pub(super) fn new(
         incoming: Incoming,
         hold: Hold,
+        upload: Option<Arc<Progress>>,
         load: Option<Load>,
         patience: Patience,
         lifeline: Lifeline,
@@ -147,6 +150,7 @@ impl Streamed {
         let mut streamed = Self {
             incoming,
             hold: Some(hold),
+            upload,
             load,
             patience,
             lifeline: Some(lifeline),
@@ -184,9 +188,14 @@ impl Streamed {
 
     fn give_back(&mut self) {
         self.load = None;
-        match self.hold.take() {
-            Some(Hold::Whole(lease)) => lease.give_back(),
-            Some(Hold::Stream(_)) | None => {}
+        let Some(Hold::Whole(lease)) = self.hold.take() else {
+            return;
+        };
+        match self.upload.take() {
+            Some(upload) if upload.end() == UploadEnd::NotYet => {
+                tokio::spawn(crossing::see_out(lease, upload, self.lifeline.take()));
+            }
+            Some(_) | None => lease.give_back(),
         }
     }
 }
@@ -285,7 +294,7 @@ pub(super) struct Upload {
     left: u64,
     patience: Patience,
     progress: Arc<Progress>,
-    /// Absent: it has a connection of its own, which has no trailers, and ends it by closing.
+    /// Absent: it has a connection of its own, which has no trailers, and whose lease ends it by closing.
     shared: Option<Box<Shared>>,
 }
 

@@ -42,6 +42,7 @@ impl Upstream {
             false => request,
         };
         loop {
+            lease.carry(&request);
             // Put where it is looked at, for whoever waits would hand it on from one to the next.
             let mut answer = None;
             {

@@ -143,7 +143,7 @@ impl Lifeline {
     }
 
     /// What is left of its time.
-    fn left(&self) -> Option<Duration> {
+    pub(super) fn left(&self) -> Option<Duration> {
         let deadline = self.bounds.deadline?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }

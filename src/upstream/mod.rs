@@ -5,6 +5,7 @@ pub mod assertion;
 mod balance;
 pub mod body;
 mod condition;
+mod crossing;
 mod destination;
 mod dial;
 pub mod edits;
@@ -211,14 +212,14 @@ impl Upstreams {
             }
         };
         let mut response = match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, load, lifeline)?,
+            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, (hold, load), lifeline)?,
             _ => {
                 let patience = Patience::new(upstream.settings.timeouts.idle, deadline);
                 let (mut parts, body) = response.into_parts();
                 clean(&mut parts.headers);
                 Response::from_parts(
                     parts,
-                    Body::Streamed(Streamed::new(body, hold, load, patience, lifeline).into()),
+                    Body::Streamed(Streamed::new(body, hold, progress, load, patience, lifeline).into()),
                 )
             }
         };
@@ -364,7 +365,7 @@ impl Upstream {
         &self,
         mut response: Response<Incoming>,
         client: Option<hyper::upgrade::OnUpgrade>,
-        load: Option<Load>,
+        held: (Hold, Option<Load>),
         lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let client = client.ok_or_else(|| UpstreamError::Nonsense("it switches protocols unasked".into()))?;
@@ -376,7 +377,7 @@ impl Upstream {
         let splice = upgrade::splice(client, upstream, self.settings.timeouts, lifeline);
         tokio::spawn(async move {
             splice.await;
-            drop(load);
+            drop(held);
         });
         let (mut parts, _) = response.into_parts();
         clean(&mut parts.headers);

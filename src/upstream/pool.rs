@@ -13,10 +13,12 @@ use std::{
     time::Duration,
 };
 
+use http::Request;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    task::AbortHandle,
     time::{Instant, timeout},
 };
 
@@ -39,6 +41,7 @@ struct Idle {
     sender: SendRequest<RequestBody>,
     past: Past,
     alarm: Alarm,
+    breaker: Breaker,
     since: Instant,
 }
 
@@ -67,13 +70,18 @@ impl Pool {
         };
         match idle {
             Some(Idle {
-                sender, past, alarm, ..
+                sender,
+                past,
+                alarm,
+                breaker,
+                ..
             }) => {
                 past.forget();
                 Ok(Lease {
                     sender,
                     past,
                     alarm,
+                    breaker,
                     pool: self.clone(),
                     used: true,
                 })
@@ -87,17 +95,18 @@ impl Pool {
         // In a box, for most requests need no new connection and are spared the room.
         let opened = timeout(connect, Box::pin(self.connect()));
         let opened = opened.await.map_err(|_| UpstreamError::TimedOut)?;
-        let (sender, past) = opened.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+        let (sender, past, breaker) = opened.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
         Ok(Lease {
             sender,
             past,
             alarm: Alarm::default(),
+            breaker,
             pool: self.clone(),
             used: false,
         })
     }
 
-    async fn connect(&self) -> io::Result<(SendRequest<RequestBody>, Past)> {
+    async fn connect(&self) -> io::Result<Opened> {
         match self.dialer.dial().await? {
             Dialed::Tcp(stream) => handshake(Wire::from(stream)).await,
             Dialed::Tls(stream) => handshake(*stream).await,
@@ -116,7 +125,7 @@ impl Pool {
         None
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>, past: Past, alarm: Alarm) {
+    fn keep(&self, sender: SendRequest<RequestBody>, past: Past, alarm: Alarm, breaker: Breaker) {
         if sender.is_closed() || self.dialer.is_outdated(past.opened()) {
             return;
         }
@@ -130,6 +139,7 @@ impl Pool {
                 sender,
                 past,
                 alarm,
+                breaker,
                 since,
             });
         }
@@ -150,7 +160,9 @@ impl fmt::Debug for Pool {
     }
 }
 
-async fn handshake<S>(stream: S) -> io::Result<(SendRequest<RequestBody>, Past)>
+type Opened = (SendRequest<RequestBody>, Past, Breaker);
+
+async fn handshake<S>(stream: S) -> io::Result<Opened>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -163,8 +175,12 @@ where
         .await
         .map_err(io::Error::other)?;
     // How the connection ends is told to whoever waits for an answer on it.
-    tokio::spawn(async move { drop(connection.with_upgrades().await) });
-    Ok((sender, past))
+    let connection = tokio::spawn(async move { drop(connection.with_upgrades().await) });
+    let breaker = Breaker {
+        connection: connection.abort_handle(),
+        is_armed: false,
+    };
+    Ok((sender, past, breaker))
 }
 
 pub(super) fn thread_number() -> usize {
@@ -182,20 +198,42 @@ pub(super) fn thread_number() -> usize {
     })
 }
 
+/// Once it is armed, dropping it closes the connection, whatever is still being sent there: where the other side takes
+/// nothing, no end of the upload is noticed.
+struct Breaker {
+    connection: AbortHandle,
+    is_armed: bool,
+}
+
+impl Drop for Breaker {
+    fn drop(&mut self) {
+        if self.is_armed {
+            self.connection.abort();
+        }
+    }
+}
+
 /// A connection that is in use by one exchange.
 pub(super) struct Lease {
     pub(super) sender: SendRequest<RequestBody>,
     past: Past,
     /// For waits of the exchange.
     pub(super) alarm: Alarm,
+    breaker: Breaker,
     pool: Arc<Pool>,
     /// It served another request before, so the other side may be closing it.
     pub(super) used: bool,
 }
 
 impl Lease {
-    pub(super) fn give_back(self) {
-        self.pool.keep(self.sender, self.past, self.alarm);
+    /// Closes the connection with the exchange, unless it is given back, where there is an upload.
+    pub(super) fn carry(&mut self, request: &Request<RequestBody>) {
+        self.breaker.is_armed = matches!(request.body(), RequestBody::Upload(_));
+    }
+
+    pub(super) fn give_back(mut self) {
+        self.breaker.is_armed = false;
+        self.pool.keep(self.sender, self.past, self.alarm, self.breaker);
     }
 
     /// Whether anything of an answer came.

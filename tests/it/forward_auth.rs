@@ -13,7 +13,7 @@ use tokio::{
 use url::Url;
 
 use crate::support::{
-    beside::{Beside, Proxy},
+    beside::{Beside, Proxy, shipped_names},
     browser::{Browser, client},
     lasting::{HANDSHAKE, application},
     upstream::told,
@@ -207,12 +207,14 @@ async fn nobody_is_who_they_say(proxy: Proxy) {
     };
     // Whose provider knows no address of theirs.
     let token = beside.house.jwt("nobody-special");
-    let forged = ["X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups"];
+    let forged = shipped_names();
+    assert!(forged.contains(&"x-forwarded-subject".to_owned()), "{forged:?}");
     for (path, user) in [("/x", &["nobody-special"][..]), ("/public", &[])] {
-        let plain = forged.map(str::to_owned);
-        let lower = forged.map(str::to_lowercase);
-        let underscored = forged.map(|name| name.replace('-', "_"));
-        for names in [plain, lower, underscored] {
+        let plain = forged.clone();
+        let underscored = plain.iter().map(|name| name.replace('-', "_")).collect();
+        let upper = plain.iter().map(|name| name.to_uppercase()).collect();
+        let half = plain.iter().map(|name| name.replacen('-', "_", 1)).collect();
+        for names in [plain, upper, underscored, half] {
             let mut request = client().get(beside.url(path));
             if path == "/x" {
                 request = request.bearer_auth(&token);
@@ -229,6 +231,7 @@ async fn nobody_is_who_they_say(proxy: Proxy) {
             let text = answer.text().await.unwrap();
             let seen = serde_json::from_str(&text).unwrap();
             assert_eq!(told(&seen, "x-forwarded-user"), user, "{path}");
+            assert_eq!(told(&seen, "x-forwarded-subject"), user, "{path}");
             assert_eq!(told(&seen, "x-forwarded-email"), [""; 0], "{path}");
             assert!(!text.contains("\"admin\""), "{text}");
         }

@@ -17,6 +17,7 @@ mod demo;
 mod doctor;
 mod doors;
 mod drain;
+mod early_answers;
 mod editing;
 mod endings;
 mod exhaustion;

@@ -8,6 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use vestibule::{
+    config::{self, Surroundings},
+    time::Timestamp,
+};
+
 use super::{applications::Group, browser::client, house::House, process::free_address, programs::installed};
 
 /// A proxy that asks a house about every request.
@@ -179,19 +184,39 @@ fn fitted(text: &str, house: &House, proxy: SocketAddr, directory: &Path) -> Str
     replaced.iter().fold(text.to_owned(), replace)
 }
 
-/// The file of a house whose routes are another proxy's to pass on, which asks from this machine.
+/// The identity headers of the shipped file's route.
+pub fn shipped_names() -> Vec<String> {
+    let text = fs::read_to_string(in_project("deploy/forward-auth/vestibule.toml")).unwrap();
+    let surroundings = Surroundings {
+        directory: Path::new("/"),
+        variable: |_| None,
+    };
+    let settings = config::parse(
+        &text,
+        "vestibule.toml",
+        surroundings,
+        Timestamp::from_unix(1_800_000_000),
+    )
+    .unwrap();
+    let headers = settings.upstreams[0].identity_headers.iter();
+    headers.map(|header| header.name.to_string()).collect()
+}
+
+/// The file of a house whose routes are another proxy's to pass on, which asks from this machine. They have the identity
+/// headers of a route that names none.
 pub fn file_beside(house: &House, proxy: SocketAddr, asks: &str) -> String {
     let upstream = format!("upstream = \"http://{}\"", house.upstream.address);
     let (own, theirs) = (
         format!("url = \"http://{}/", house.address),
         format!("url = \"http://{proxy}/"),
     );
-    house
-        .file
+    let named = "[route.wiki.identity.headers]";
+    let (before, from) = house.file.split_once(named).unwrap();
+    let (_, after) = from.split_once("\n\n").unwrap();
+    format!("{before}\n{after}")
         .replace("127.0.0.2/32", "127.0.0.1/32")
         .replace(&own, &theirs)
         .replace(&upstream, &format!("upstream = \"{asks}\""))
-        .replace("\"X-Custom-Identity\" = \"{staff_number}\"\n", "")
 }
 
 fn in_project(path: &str) -> String {

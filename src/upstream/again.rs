@@ -29,6 +29,9 @@ pub(super) struct Kept {
 /// What a head without cookies takes.
 const HEAD: usize = 2 * 1_024;
 
+/// Beside the length of a value: it is kept out of the tables of HTTP/2 (RFC 7541 §7.1.3).
+const SENSITIVE: usize = 1 << (usize::BITS - 1);
+
 impl Again {
     /// Notes what the request looks like, unless there is a body that could be half sent.
     pub(super) fn keep(&mut self, request: &Request<RequestBody>) {
@@ -74,8 +77,9 @@ impl Kept {
     fn of(request: &Request<RequestBody>) -> Self {
         let mut headers = Vec::with_capacity(HEAD);
         for (name, value) in request.headers() {
-            push(&mut headers, name.as_str().as_bytes());
-            push(&mut headers, value.as_bytes());
+            push(&mut headers, name.as_str().as_bytes(), 0);
+            let mark = if value.is_sensitive() { SENSITIVE } else { 0 };
+            push(&mut headers, value.as_bytes(), mark);
         }
         Self {
             method: request.method().clone(),
@@ -92,24 +96,29 @@ impl Kept {
         *request.version_mut() = self.version;
         let mut rest = &*self.headers;
         while !rest.is_empty() {
-            let name = HeaderName::from_bytes(shift(&mut rest)?).ok()?;
-            let value = HeaderValue::from_bytes(shift(&mut rest)?).ok()?;
+            let (name, _) = shift(&mut rest)?;
+            let (value, is_sensitive) = shift(&mut rest)?;
+            let name = HeaderName::from_bytes(name).ok()?;
+            let mut value = HeaderValue::from_bytes(value).ok()?;
+            value.set_sensitive(is_sensitive);
             request.headers_mut().append(name, value);
         }
         Some(request)
     }
 }
 
-fn push(kept: &mut Vec<u8>, bytes: &[u8]) {
-    kept.extend_from_slice(&bytes.len().to_ne_bytes());
+fn push(kept: &mut Vec<u8>, bytes: &[u8], mark: usize) {
+    kept.extend_from_slice(&(bytes.len() | mark).to_ne_bytes());
     kept.extend_from_slice(bytes);
 }
 
-fn shift<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+/// The next bytes, and whether they are marked.
+fn shift<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], bool)> {
     let (length, behind) = rest.split_first_chunk()?;
-    let (bytes, behind) = behind.split_at_checked(usize::from_ne_bytes(*length))?;
+    let length = usize::from_ne_bytes(*length);
+    let (bytes, behind) = behind.split_at_checked(length & !SENSITIVE)?;
     *rest = behind;
-    Some(bytes)
+    Some((bytes, length & SENSITIVE != 0))
 }
 
 #[cfg(test)]
@@ -149,13 +158,17 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_sent_again_looks_as_it_did(
-            fields in prop::collection::vec(("[a-z-]{1,9}", prop::collection::vec(b' '..=b'~', 0..40)), 0..60),
+            fields in prop::collection::vec(
+                ("[a-z-]{1,9}", prop::collection::vec(b' '..=b'~', 0..40), prop::bool::ANY),
+                0..60,
+            ),
         ) {
             let mut first = request(Method::GET);
             *first.uri_mut() = "https://wiki.example.com:8443/a%20b?c=d".parse().unwrap();
             *first.version_mut() = Version::HTTP_2;
-            for (name, value) in &fields {
-                let value = HeaderValue::from_bytes(value).unwrap();
+            for (name, value, is_sensitive) in &fields {
+                let mut value = HeaderValue::from_bytes(value).unwrap();
+                value.set_sensitive(*is_sensitive);
                 first.headers_mut().append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
             }
             let mut again = Again::default();
@@ -163,6 +176,10 @@ mod tests {
             let second = again.spend().unwrap();
             prop_assert_eq!((second.uri(), second.version()), (first.uri(), first.version()));
             prop_assert_eq!(second.headers(), first.headers());
+            let marks = |request: &Request<RequestBody>| -> Vec<_> {
+                request.headers().values().map(HeaderValue::is_sensitive).collect()
+            };
+            prop_assert_eq!(marks(&second), marks(&first));
         }
     }
 }

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::body::RequestBody;
 
-/// Whether a request may be sent once more, and what it takes to do so. What was provably left alone does not count.
+/// Whether a request may be sent once more, and what it takes to do so. Only what was never sent does not count.
 #[derive(Debug, Default)]
 pub(super) enum Again {
     /// Nothing was kept that could be sent again.
@@ -53,17 +53,21 @@ impl Again {
         matches!(self, Self::Spent)
     }
 
-    /// The request, after nothing was done about it.
-    pub(super) fn untouched(&self) -> Option<Request<RequestBody>> {
-        match self {
-            Self::Kept(kept) => kept.request(),
-            Self::Nothing | Self::Spent => None,
-        }
+    /// The request, after the other side said that it did nothing about it.
+    pub(super) fn spend_untouched(&mut self) -> Option<Request<RequestBody>> {
+        self.spend_if(|_| true)
     }
 
     /// The request, after something may have been done about it: only what does no harm twice (RFC 9110 §9.2.1).
     pub(super) fn spend(&mut self) -> Option<Request<RequestBody>> {
-        let request = self.untouched().filter(|request| request.method().is_safe())?;
+        self.spend_if(does_no_harm)
+    }
+
+    fn spend_if(&mut self, is_good: impl FnOnce(&Request<RequestBody>) -> bool) -> Option<Request<RequestBody>> {
+        let request = match self {
+            Self::Kept(kept) => kept.request().filter(is_good)?,
+            Self::Nothing | Self::Spent => return None,
+        };
         *self = Self::Spent;
         Some(request)
     }
@@ -71,6 +75,10 @@ impl Again {
     pub(super) fn give_up(&mut self) {
         *self = Self::Spent;
     }
+}
+
+fn does_no_harm(request: &Request<RequestBody>) -> bool {
+    request.method().is_safe()
 }
 
 impl Kept {
@@ -145,12 +153,13 @@ mod tests {
         ] {
             let mut again = Again::default();
             again.keep(&request(method.clone()));
-            assert_eq!(again.untouched().unwrap().method(), method);
             assert_eq!(again.spend().is_some(), safe, "{method}");
             assert_eq!(again.is_spent(), safe, "{method}");
             again.keep(&request(method.clone()));
-            assert_eq!(again.untouched().is_none(), safe, "{method}");
-            assert!(again.spend().is_none(), "{method}");
+            assert_eq!(again.spend_untouched().is_none(), safe, "{method}");
+            assert!(again.is_spent(), "{method}");
+            again.keep(&request(method.clone()));
+            assert!(again.spend().is_none() && again.spend_untouched().is_none(), "{method}");
         }
         assert!(Again::default().spend().is_none());
     }

@@ -40,13 +40,11 @@ impl Upstream {
             return Err(failed.error);
         };
         let request = match failed.unsent {
-            Some(unsent) => {
-                self.count_retry();
-                *unsent
-            }
+            Some(unsent) => *unsent,
             // What broke off may have been seen to in part.
             None => self.second_attempt(&mut again, failed.error)?,
         };
+        self.count_retry();
         let second_time = self.observed(second, taken, request, &mut again, progress, lifeline);
         Ok(second_time.await?)
     }

@@ -57,7 +57,10 @@ impl Upstream {
                 Err(error) => {
                     request = self.once_more(error, &lease, again, progress)?;
                     match lease.pool().open(connect).await {
-                        Ok(fresh) => lease = fresh,
+                        Ok(fresh) => {
+                            self.count_retry();
+                            lease = fresh;
+                        }
                         Err(error) => return Err(Failed::unsent(error, request)),
                     }
                 }
@@ -119,11 +122,10 @@ impl Upstream {
         error: UpstreamError,
     ) -> Result<Request<RequestBody>, Failed> {
         let broke_off = matches!(error, UpstreamError::Unreachable(_));
-        let request = broke_off.then(|| again.spend()).flatten().ok_or(error)?;
-        self.count_retry();
-        Ok(request)
+        Ok(broke_off.then(|| again.spend()).flatten().ok_or(error)?)
     }
 
+    /// Counts what is sent once more, for whatever reason.
     pub(super) fn count_retry(&self) {
         if let Some(retries) = &self.retries {
             retries.inc();

@@ -60,25 +60,36 @@ impl Upstream {
         };
         let unsent = error.take_message();
         let error = error.into_error();
-        let unsent = unsent.or_else(|| again.untouched().filter(|_| was_left_alone(&error)));
         let request = match unsent {
             Some(request) => request,
-            None if was_used && broke_off(&error) => self.second_attempt(again, failure(&error, progress))?,
-            None => return Err(failure(&error, progress).into()),
+            None if was_left_alone(&error) => again.spend_untouched().ok_or_else(|| failure_of(&error, progress))?,
+            None if was_used && broke_off(&error) => self.second_attempt(again, failure_of(&error, progress))?,
+            None => return Err(failure_of(&error, progress).into()),
         };
         let request = translated(request, trunk.scheme())?;
         let mut turn = match trunk.open(connect).await {
             Ok(turn) => turn,
             Err(error) => return Err(Failed::unsent(error, request)),
         };
+        self.count_retry();
         let answer = pin!(turn.sender.try_send_request(request));
         match self.in_time(&mut alarm, answer, progress, lifeline).await? {
             Ok(response) => {
                 turn.answered();
                 Ok((response, Box::new((turn, leash))))
             }
-            Err(error) => Err(failure(&error.into_error(), progress).into()),
+            Err(error) => Err(failure_of(&error.into_error(), progress).into()),
         }
+    }
+}
+
+/// A reset of one stream, or a breach of the protocol, is an answer of whoever sent it and none that can be passed on.
+fn failure_of(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
+    match (failure(error, progress), cause::<h2::Error>(error)) {
+        (UpstreamError::Unreachable(_), Some(cause)) if !was_left_alone(error) => {
+            UpstreamError::Nonsense(cause.to_string())
+        }
+        (failure, _) => failure,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-use super::body::RequestBody;
+use super::{METHOD_OVERRIDES, body::RequestBody, headers::folded};
 
 /// Whether a request may be sent once more, and what it takes to do so. Only what was never sent does not count.
 #[derive(Debug, Default)]
@@ -77,8 +77,10 @@ impl Again {
     }
 }
 
+/// Whether it is safe, and not another method to the application than to us.
 fn does_no_harm(request: &Request<RequestBody>) -> bool {
-    request.method().is_safe()
+    let is_override = |name: &HeaderName| METHOD_OVERRIDES.contains(&&*folded(name.as_str()));
+    request.method().is_safe() && !request.headers().keys().any(is_override)
 }
 
 impl Kept {
@@ -162,6 +164,18 @@ mod tests {
             assert!(again.spend().is_none() && again.spend_untouched().is_none(), "{method}");
         }
         assert!(Again::default().spend().is_none());
+    }
+
+    #[test]
+    fn what_an_application_may_take_for_another_method_is_not_safe() {
+        for name in ["x-http-method-override", "x-http-method", "x_method_override"] {
+            let mut disguised = request(Method::GET);
+            disguised.headers_mut().insert(name, HeaderValue::from_static("DELETE"));
+            let mut again = Again::default();
+            again.keep(&disguised);
+            assert!(again.spend().is_none(), "{name}");
+            assert!(again.spend_untouched().is_some(), "{name}");
+        }
     }
 
     proptest! {

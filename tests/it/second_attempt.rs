@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use crate::support::{
-    browser::client,
+    browser::{builder, client},
+    h2c::fields,
     house::House,
     lasting::HANDSHAKE,
     wire::{PATIENCE, head},
@@ -220,6 +221,25 @@ async fn f_07_a_handshake_of_a_websocket_too() {
             assert!(ask("well", "").await.starts_with("HTTP/1.1 200 "));
             // The server does not switch, but it has been asked.
             assert!(ask("ill", HANDSHAKE).await.starts_with("HTTP/1.1 200 "));
+        }
+    };
+    timeout(PATIENCE * 2, asked).await.expect("no connection is kept");
+}
+
+#[tokio::test]
+async fn f_07_a_get_that_may_be_a_delete_to_the_application_is_sent_once() {
+    let server = Server::start(Ill::Close, On::Kept).await;
+    let house = house_before("http", &[&server]).await;
+    let client = builder()
+        .default_headers(fields(&[("x-http-method-override", "DELETE")]))
+        .build()
+        .unwrap();
+    let asked = async {
+        while server.asked_on_kept() == 0 {
+            let before = server.asked();
+            assert_eq!(send(&house, &client, &Method::GET, "/app/well", None).await, 200);
+            let status = send(&house, &client, &Method::GET, "/app/ill", None).await;
+            assert_eq!(server.asked() - before, 1, "{status}");
         }
     };
     timeout(PATIENCE * 2, asked).await.expect("no connection is kept");

@@ -25,7 +25,7 @@ use super::{
     again::Again,
     body::RequestBody,
     dial::{Dialed, Dialer},
-    heard::{Heard, Past},
+    heard::{Heard, Mark, Past},
     wire::Wire,
 };
 use crate::time::Alarm;
@@ -68,16 +68,14 @@ impl Pool {
         match idle {
             Some(Idle {
                 sender, past, alarm, ..
-            }) => {
-                past.forget();
-                Ok(Lease {
-                    sender,
-                    past,
-                    alarm,
-                    pool: self.clone(),
-                    used: true,
-                })
-            }
+            }) => Ok(Lease {
+                sender,
+                taken: past.mark(),
+                past,
+                alarm,
+                pool: self.clone(),
+                used: true,
+            }),
             None => self.open(connect).await,
         }
     }
@@ -90,6 +88,7 @@ impl Pool {
         let (sender, past) = opened.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
         Ok(Lease {
             sender,
+            taken: past.mark(),
             past,
             alarm: Alarm::default(),
             pool: self.clone(),
@@ -186,6 +185,8 @@ pub(super) fn thread_number() -> usize {
 pub(super) struct Lease {
     pub(super) sender: SendRequest<RequestBody>,
     past: Past,
+    /// When it was taken.
+    taken: Mark,
     /// For waits of the exchange.
     pub(super) alarm: Alarm,
     pool: Arc<Pool>,
@@ -200,7 +201,7 @@ impl Lease {
 
     /// Whether anything of an answer came.
     pub(super) fn has_heard(&self) -> bool {
-        self.past.has_heard()
+        self.past.has_heard(self.taken)
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {

@@ -123,13 +123,16 @@ impl Failed {
     /// Whether the server is to blame, and neither the client nor the gateway.
     fn is_its_fault(&self) -> bool {
         match self.error {
-            UpstreamError::Unreachable(_) | UpstreamError::TimedOut | UpstreamError::Nonsense(_) => true,
+            UpstreamError::Unreachable(_)
+            | UpstreamError::TimedOut
+            | UpstreamError::Over
+            | UpstreamError::Nonsense(_) => true,
             UpstreamError::BodyTooLarge
             | UpstreamError::ClientGone
             | UpstreamError::Identity(_)
             | UpstreamError::Cut
             // A client may have taken that long to send.
-            | UpstreamError::Over => false,
+            | UpstreamError::OverInUpload => false,
         }
     }
 }

@@ -32,7 +32,7 @@ impl Upstream {
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
-        let connect = self.settings.timeouts.connect;
+        let connect = lifeline.at_most(self.settings.timeouts.connect);
         let mut lease = match pool.lease(again, connect).await {
             Ok(lease) => lease,
             Err(error) => return Err(Failed::unsent(error, request)),
@@ -56,6 +56,7 @@ impl Upstream {
                 Ok(response) => return Ok((response, lease)),
                 Err(error) => {
                     request = self.once_more(error, &lease, again, progress)?;
+                    let connect = lifeline.at_most(self.settings.timeouts.connect);
                     match lease.pool().open(connect).await {
                         Ok(fresh) => {
                             self.count_retry();
@@ -85,7 +86,11 @@ impl Upstream {
                 }
             });
             // The upload has limits of its own.
-            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline, uploaded).await?;
+            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline, uploaded).await;
+            let uploaded = uploaded.map_err(|late| match late {
+                UpstreamError::Over => UpstreamError::OverInUpload,
+                other => other,
+            })?;
             if let Some(answer) = uploaded? {
                 return Ok(answer);
             }

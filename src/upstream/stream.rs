@@ -33,7 +33,7 @@ impl Upstream {
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
     ) -> Result<(Response<Incoming>, Box<(Turn, Leash)>), Failed> {
-        let connect = self.settings.timeouts.connect;
+        let connect = lifeline.at_most(self.settings.timeouts.connect);
         let mut request = translated(request, trunk.scheme())?;
         let leash = request.body_mut().share(taken);
         let turn = match again.is_spent() {
@@ -60,6 +60,7 @@ impl Upstream {
             None => return Err(failure_of(&error, progress).into()),
         };
         let request = translated(request, trunk.scheme())?;
+        let connect = lifeline.at_most(self.settings.timeouts.connect);
         let turn = match is_refusal(&error) {
             true => trunk.another(turn, connect).await,
             false => {
@@ -90,7 +91,7 @@ impl Upstream {
         let answer = self.in_time(alarm, answer, progress, lifeline).await;
         match &answer {
             Ok(Ok(_)) => turn.answered(),
-            Err(UpstreamError::TimedOut | UpstreamError::Over) => turn.retire_if_silent(),
+            Err(UpstreamError::TimedOut | UpstreamError::Over | UpstreamError::OverInUpload) => turn.retire_if_silent(),
             Ok(Err(_)) | Err(_) => {}
         }
         answer

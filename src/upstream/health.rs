@@ -137,6 +137,9 @@ impl Patient {
             Way::Connection(lease) => lease.sender.send_request(request).await,
             Way::Stream(turn) => turn.sender.send_request(request).await,
         };
+        if let (Ok(_), Some(Way::Stream(turn))) = (&answer, way) {
+            turn.answered();
+        }
         answer.map_err(|error| UpstreamError::Unreachable(error.to_string()))
     }
 

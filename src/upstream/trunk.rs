@@ -21,7 +21,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -70,6 +70,8 @@ struct Traffic {
 const MAX_CABLES: usize = 8;
 /// How long a connection is new: nobody closes one for having served enough, or nothing, that soon.
 const NEW: Duration = Duration::from_secs(1);
+/// Whoever leaves sooner without an answer says nothing about the connection.
+const A_WHILE: Duration = Duration::from_secs(1);
 /// What counts until the other side has said how many streams it takes, and at most.
 const STREAMS: usize = 100;
 /// What the other side may send of one answer before somebody has read it, and of all together.
@@ -264,6 +266,8 @@ impl Cable {
         Turn {
             sender: self.sender.clone(),
             taken: self.traffic.past.mark(),
+            taken_at: Instant::now(),
+            is_answered: false,
             traffic: self.traffic.clone(),
         }
     }
@@ -276,6 +280,8 @@ pub(super) struct Turn {
     traffic: Arc<Traffic>,
     /// When it was taken.
     taken: Mark,
+    taken_at: Instant,
+    is_answered: bool,
 }
 
 impl Turn {
@@ -284,7 +290,8 @@ impl Turn {
         self.traffic.answered.load(Ordering::Relaxed)
     }
 
-    pub(super) fn answered(&self) {
+    pub(super) fn answered(&mut self) {
+        self.is_answered = true;
         if !self.is_used() {
             self.traffic.answered.store(true, Ordering::Relaxed);
         }
@@ -308,6 +315,10 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        // Many a client has less patience than the gateway.
+        if !self.is_answered && self.taken_at.elapsed() >= A_WHILE {
+            self.retire_if_silent();
+        }
         self.traffic.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }

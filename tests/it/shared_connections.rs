@@ -90,6 +90,26 @@ async fn a_connection_that_answers_nothing_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn nor_is_it_where_clients_lose_patience_before_the_gateway() {
+    let (server, _) = serving(async |stream, number| match number {
+        1 => hang(stream).await,
+        _ => each(stream, |_, respond| well(respond)).await,
+    })
+    .await;
+    let house = house_before(server, "timeouts.response = \"1h\"").await;
+    let client = Client::connect(house.address).await;
+    let answered = async {
+        loop {
+            let asked = timeout(Duration::from_millis(1_200), client.get("/app/x", &[]));
+            if let Ok(answer) = asked.await {
+                return answer.status();
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE * 2, answered).await.expect("no answer"), 200);
+}
+
+#[tokio::test]
 async fn what_is_under_way_on_a_connection_that_is_not_asked_again_goes_on() {
     let go_on = Arc::new(Notify::new());
     let more = go_on.clone();
@@ -138,7 +158,7 @@ async fn a_slow_answer_does_not_cost_a_connection_that_serves_others() {
         .await;
     })
     .await;
-    let house = house_before(server, "timeouts.response = \"300ms\"").await;
+    let house = house_before(server, "timeouts.response = \"2s\"").await;
     let client = Client::connect(house.address).await;
     assert_eq!(client.get("/app/x", &[]).await.status(), 200);
     let slow = client.get("/app/slow", &[]);

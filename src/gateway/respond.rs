@@ -344,7 +344,7 @@ fn upstream_error(error: &UpstreamError) -> Notice {
     };
     match error {
         UpstreamError::Unreachable(_) | UpstreamError::Nonsense(_) => bad_gateway(),
-        UpstreamError::TimedOut | UpstreamError::Over => Notice::new(
+        UpstreamError::TimedOut | UpstreamError::Over | UpstreamError::OverInUpload => Notice::new(
             StatusCode::GATEWAY_TIMEOUT,
             "gateway_timeout",
             "The application takes too long",

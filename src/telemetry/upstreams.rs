@@ -39,8 +39,7 @@ impl Upstreams {
         registry.register("upstream_healthy", help, self.healthy.clone());
         let help = "How often an upstream was left out for a while because it failed again and again";
         registry.register("upstream_ejections", help, self.ejections.clone());
-        let help =
-            "Requests that were sent once more, to another upstream or on a new connection, after they had failed";
+        let help = "Requests that were sent once more, to another upstream or on another connection, after they had failed or found it closed";
         registry.register("upstream_retries", help, self.retries.clone());
     }
 }

@@ -40,13 +40,11 @@ impl Upstream {
             return Err(failed.error);
         };
         let request = match failed.unsent {
-            Some(unsent) => {
-                self.count_retry();
-                *unsent
-            }
+            Some(unsent) => *unsent,
             // What broke off may have been seen to in part.
             None => self.second_attempt(&mut again, failed.error)?,
         };
+        self.count_retry();
         let second_time = self.observed(second, taken, request, &mut again, progress, lifeline);
         Ok(second_time.await?)
     }
@@ -125,13 +123,16 @@ impl Failed {
     /// Whether the server is to blame, and neither the client nor the gateway.
     fn is_its_fault(&self) -> bool {
         match self.error {
-            UpstreamError::Unreachable(_) | UpstreamError::TimedOut | UpstreamError::Nonsense(_) => true,
+            UpstreamError::Unreachable(_)
+            | UpstreamError::TimedOut
+            | UpstreamError::Over
+            | UpstreamError::Nonsense(_) => true,
             UpstreamError::BodyTooLarge
             | UpstreamError::ClientGone
             | UpstreamError::Identity(_)
             | UpstreamError::Cut
             // A client may have taken that long to send.
-            | UpstreamError::Over => false,
+            | UpstreamError::OverInUpload => false,
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Condition {
     ejected_until: AtomicU64,
     /// Whether it failed its health checks.
     is_ill: AtomicBool,
+    /// For whoever reads the log.
+    route: Box<str>,
     numbers: UpstreamNumbers,
 }
 
@@ -35,7 +37,7 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 const LONGEST: u32 = 32;
 
 impl Condition {
-    pub(super) fn new(numbers: UpstreamNumbers) -> Self {
+    pub(super) fn new(route: &str, numbers: UpstreamNumbers) -> Self {
         LazyLock::force(&START);
         Self {
             load: AtomicUsize::default(),
@@ -43,6 +45,7 @@ impl Condition {
             ejections: AtomicU32::default(),
             ejected_until: AtomicU64::default(),
             is_ill: AtomicBool::default(),
+            route: route.into(),
             numbers,
         }
     }
@@ -69,7 +72,7 @@ impl Condition {
         self.failures.store(0, Ordering::Relaxed);
         self.ejections.store(0, Ordering::Relaxed);
         if self.ejected_until.swap(0, Ordering::Relaxed) != 0 {
-            tracing::info!(upstream, "the upstream answers again");
+            tracing::info!(route = &*self.route, upstream, "the upstream answers again");
             self.tell();
         }
     }
@@ -94,6 +97,7 @@ impl Condition {
             self.ejections.store(before.saturating_add(1), Ordering::Relaxed);
             self.numbers.ejections.inc();
             tracing::warn!(
+                route = &*self.route,
                 upstream,
                 failures,
                 seconds = length.as_secs_f64(),
@@ -107,8 +111,8 @@ impl Condition {
     pub(super) fn is_found(&self, well: bool, upstream: &str) {
         if self.is_ill.swap(!well, Ordering::Relaxed) == well {
             match well {
-                true => tracing::info!(upstream, "the upstream passes its health checks"),
-                false => tracing::warn!(upstream, "the upstream fails its health checks"),
+                true => tracing::info!(route = &*self.route, upstream, "the upstream passes its health checks"),
+                false => tracing::warn!(route = &*self.route, upstream, "the upstream fails its health checks"),
             }
             self.tell();
         }
@@ -163,7 +167,7 @@ mod tests {
     #[test]
     fn failures_in_a_row_eject_for_longer_and_longer_and_an_answer_ends_it() {
         let metrics = Metrics::default();
-        let condition = Condition::new(metrics.upstream("wiki", "http://a"));
+        let condition = Condition::new("wiki", metrics.upstream("wiki", "http://a"));
         let start = after(Instant::now(), 1);
         let fail = |at| condition.failed("a", EJECTION, after(start, at));
         let fit = |at| !condition.is_ejected(after(start, at));
@@ -195,7 +199,7 @@ mod tests {
 
     #[test]
     fn no_ejection_is_longer_than_32_times_the_first() {
-        let condition = Condition::new(Metrics::default().upstream("wiki", "http://a"));
+        let condition = Condition::new("wiki", Metrics::default().upstream("wiki", "http://a"));
         let mut now = after(Instant::now(), 1);
         for _ in 0..70 {
             condition.failed("a", EJECTION, now);
@@ -206,7 +210,7 @@ mod tests {
 
     #[test]
     fn who_fails_health_checks_is_left_out_until_they_pass() {
-        let condition = Condition::new(Metrics::default().upstream("wiki", "http://a"));
+        let condition = Condition::new("wiki", Metrics::default().upstream("wiki", "http://a"));
         condition.is_found(false, "a");
         assert!(condition.is_ill());
         condition.is_found(true, "a");

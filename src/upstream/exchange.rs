@@ -32,7 +32,7 @@ impl Upstream {
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
-        let connect = self.settings.timeouts.connect;
+        let connect = lifeline.at_most(self.settings.timeouts.connect);
         let mut lease = match pool.lease(again, connect).await {
             Ok(lease) => lease,
             Err(error) => return Err(Failed::unsent(error, request)),
@@ -57,8 +57,12 @@ impl Upstream {
                 Ok(response) => return Ok((response, lease)),
                 Err(error) => {
                     request = self.once_more(error, &lease, again, progress)?;
+                    let connect = lifeline.at_most(self.settings.timeouts.connect);
                     match lease.pool().open(connect).await {
-                        Ok(fresh) => lease = fresh,
+                        Ok(fresh) => {
+                            self.count_retry();
+                            lease = fresh;
+                        }
                         Err(error) => return Err(Failed::unsent(error, request)),
                     }
                 }
@@ -83,7 +87,11 @@ impl Upstream {
                 }
             });
             // The upload has limits of its own.
-            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline, uploaded).await?;
+            let uploaded = lifeline::within(alarm, Duration::MAX, lifeline, uploaded).await;
+            let uploaded = uploaded.map_err(|late| match late {
+                UpstreamError::Over => UpstreamError::OverInUpload,
+                other => other,
+            })?;
             if let Some(answer) = uploaded? {
                 return Ok(answer);
             }
@@ -120,11 +128,10 @@ impl Upstream {
         error: UpstreamError,
     ) -> Result<Request<RequestBody>, Failed> {
         let broke_off = matches!(error, UpstreamError::Unreachable(_));
-        let request = broke_off.then(|| again.spend()).flatten().ok_or(error)?;
-        self.count_retry();
-        Ok(request)
+        Ok(broke_off.then(|| again.spend()).flatten().ok_or(error)?)
     }
 
+    /// Counts what is sent once more, for whatever reason.
     pub(super) fn count_retry(&self) {
         if let Some(retries) = &self.retries {
             retries.inc();

@@ -74,8 +74,8 @@ struct Patient {
 
 /// What an answer comes by.
 enum Way {
-    Connection(#[expect(dead_code, reason = "the answer comes by it as long as it is held")] Lease),
-    Stream(#[expect(dead_code, reason = "it counts as long as it is held")] Turn),
+    Connection(Lease),
+    Stream(Turn),
 }
 
 impl Patient {
@@ -83,7 +83,14 @@ impl Patient {
         sleep(some_of(self.check.interval.min(SOON))).await;
         let (mut was_well, mut in_a_row) = (true, 0_u32);
         loop {
-            let is_well = timeout(self.check.timeout, self.is_well()).await.unwrap_or(false);
+            let mut way = None;
+            let is_well = timeout(self.check.timeout, self.is_well(&mut way)).await;
+            if let (Err(_), Some(Way::Stream(turn))) = (&is_well, &way) {
+                turn.retire_if_silent();
+            }
+            // What the answer came by lasted until it was read.
+            drop(way);
+            let is_well = is_well.unwrap_or(false);
             in_a_row = match is_well == was_well {
                 true => in_a_row.saturating_add(1),
                 false => 1,
@@ -105,9 +112,8 @@ impl Patient {
         }
     }
 
-    async fn is_well(&self) -> bool {
-        // What the answer comes by lasts until it is read.
-        let Ok((answer, _held)) = self.ask().await else {
+    async fn is_well(&self, way: &mut Option<Way>) -> bool {
+        let Ok(answer) = self.ask(way).await else {
             return false;
         };
         match &self.check.question {
@@ -119,22 +125,22 @@ impl Patient {
         }
     }
 
-    async fn ask(&self) -> Result<(Response<Incoming>, Way), UpstreamError> {
-        let broken = |error: hyper::Error| UpstreamError::Unreachable(error.to_string());
+    async fn ask(&self, way: &mut Option<Way>) -> Result<Response<Incoming>, UpstreamError> {
         let limit = self.check.timeout;
-        match &self.line {
-            Line::Http1(pool) => {
-                // A connection of its own, so that connecting is tried as well.
-                let mut lease = pool.open(limit).await?;
-                let answer = lease.sender.send_request(self.request(None)).await;
-                Ok((answer.map_err(broken)?, Way::Connection(lease)))
-            }
-            Line::Http2(trunk) => {
-                let mut turn = trunk.turn(limit).await?;
-                let answer = turn.sender.send_request(self.request(Some(trunk.scheme()))).await;
-                Ok((answer.map_err(broken)?, Way::Stream(turn)))
-            }
+        let (opened, scheme) = match &self.line {
+            // A connection of its own, so that connecting is tried as well.
+            Line::Http1(pool) => (Way::Connection(pool.open(limit).await?), None),
+            Line::Http2(trunk) => (Way::Stream(trunk.turn(limit).await?), Some(trunk.scheme())),
+        };
+        let request = self.request(scheme);
+        let answer = match way.insert(opened) {
+            Way::Connection(lease) => lease.sender.send_request(request).await,
+            Way::Stream(turn) => turn.sender.send_request(request).await,
+        };
+        if let (Ok(_), Some(Way::Stream(turn))) = (&answer, way) {
+            turn.answered();
         }
+        answer.map_err(|error| UpstreamError::Unreachable(error.to_string()))
     }
 
     /// With a scheme it is for HTTP/2.

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -17,31 +17,34 @@ use tokio::{
 
 /// What is known of a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Past(Arc<(Instant, AtomicBool)>);
+pub(super) struct Past(Arc<(Instant, AtomicUsize)>);
+
+/// A point in a connection's past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark(usize);
 
 impl Past {
     pub(super) fn begin() -> Self {
-        Self(Arc::new((Instant::now(), AtomicBool::default())))
+        Self(Arc::new((Instant::now(), AtomicUsize::default())))
     }
 
     pub(super) fn opened(&self) -> Instant {
         self.0.0
     }
 
-    /// Whether the connection has brought anything since this was asked to forget.
-    pub(super) fn has_heard(&self) -> bool {
-        self.0.1.load(Ordering::Relaxed)
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.0.1.load(Ordering::Relaxed))
     }
 
-    pub(super) fn forget(&self) {
-        self.0.1.store(false, Ordering::Relaxed);
+    /// Whether the connection has brought anything since then.
+    pub(super) fn has_heard(&self, since: Mark) -> bool {
+        self.mark() != since
     }
 
     fn hear(&self) {
-        // Looked at first, for a body comes in many pieces.
-        if !self.has_heard() {
-            self.0.1.store(true, Ordering::Relaxed);
-        }
+        // Only one task reads at a time, and nothing dearer is needed.
+        let Mark(pieces) = self.mark();
+        self.0.1.store(pieces.wrapping_add(1), Ordering::Relaxed);
     }
 }
 

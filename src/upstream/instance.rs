@@ -100,8 +100,10 @@ impl Upstream {
             let condition = counts.then(|| {
                 let before = earlier.iter().find(|before| before.settings.name == settings.name);
                 let before = before.and_then(|before| before.condition_of(destination));
-                let condition =
-                    before.unwrap_or_else(|| Condition::new(metrics.upstream(&settings.name, &name)).into());
+                let condition = before.unwrap_or_else(|| {
+                    let numbers = metrics.upstream(&settings.name, &name);
+                    Condition::new(&settings.name, numbers).into()
+                });
                 if settings.health.is_none() {
                     // Nobody would find it well again.
                     condition.is_found(true, &name);

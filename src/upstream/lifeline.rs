@@ -142,10 +142,15 @@ impl Lifeline {
         self.bounds.deadline = deadline;
     }
 
-    /// What is left of its time.
+    /// What is left of its time; absent: it may last.
     pub(super) fn left(&self) -> Option<Duration> {
         let deadline = self.bounds.deadline?;
         Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// As much of a limit as is left of its time.
+    pub(super) fn at_most(&self, limit: Duration) -> Duration {
+        self.left().map_or(limit, |left| left.min(limit))
     }
 
     /// Whether the exchange has to end; from the first time this is asked, it counts as one that lasts.

@@ -84,6 +84,9 @@ pub enum UpstreamError {
     TimedOut,
     #[error("took longer than a whole exchange may")]
     Over,
+    /// The same, while the body was still being sent.
+    #[error("took longer than a whole exchange may, and the request had not ended")]
+    OverInUpload,
     #[error("spoke nonsense: {0}")]
     Nonsense(String),
     #[error("the request body is longer than allowed")]
@@ -374,7 +377,7 @@ impl Upstream {
             return Err(UpstreamError::Nonsense("it switches to another protocol".into()));
         }
         let upstream = hyper::upgrade::on(&mut response);
-        let splice = upgrade::splice(client, upstream, self.settings.timeouts, lifeline);
+        let splice = upgrade::splice(client, upstream, self.settings.timeouts.idle, lifeline);
         tokio::spawn(async move {
             splice.await;
             drop(held);

@@ -27,7 +27,7 @@ use super::{
     again::Again,
     body::RequestBody,
     dial::{Dialed, Dialer},
-    heard::{Heard, Past},
+    heard::{Heard, Mark, Past},
     wire::Wire,
 };
 use crate::time::Alarm;
@@ -75,17 +75,15 @@ impl Pool {
                 alarm,
                 breaker,
                 ..
-            }) => {
-                past.forget();
-                Ok(Lease {
-                    sender,
-                    past,
-                    alarm,
-                    breaker,
-                    pool: self.clone(),
-                    used: true,
-                })
-            }
+            }) => Ok(Lease {
+                sender,
+                taken: past.mark(),
+                past,
+                alarm,
+                breaker,
+                pool: self.clone(),
+                used: true,
+            }),
             None => self.open(connect).await,
         }
     }
@@ -98,6 +96,7 @@ impl Pool {
         let (sender, past, breaker) = opened.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
         Ok(Lease {
             sender,
+            taken: past.mark(),
             past,
             alarm: Alarm::default(),
             breaker,
@@ -217,6 +216,8 @@ impl Drop for Breaker {
 pub(super) struct Lease {
     pub(super) sender: SendRequest<RequestBody>,
     past: Past,
+    /// When it was taken.
+    taken: Mark,
     /// For waits of the exchange.
     pub(super) alarm: Alarm,
     breaker: Breaker,
@@ -238,7 +239,7 @@ impl Lease {
 
     /// Whether anything of an answer came.
     pub(super) fn has_heard(&self) -> bool {
-        self.past.has_heard()
+        self.past.has_heard(self.taken)
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {

@@ -7,7 +7,7 @@ use http::{
     HeaderValue, Request, Response, Uri, Version, header,
     uri::{Authority, Scheme},
 };
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
     Upstream, UpstreamError,
@@ -33,11 +33,11 @@ impl Upstream {
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
     ) -> Result<(Response<Incoming>, Box<(Turn, Leash)>), Failed> {
-        let connect = self.settings.timeouts.connect;
+        let connect = lifeline.at_most(self.settings.timeouts.connect);
         let mut request = translated(request, trunk.scheme())?;
         let leash = request.body_mut().share(taken);
         let turn = match again.is_spent() {
-            true => trunk.open(connect).await,
+            true => trunk.fresh(connect).await,
             false => trunk.turn(connect).await,
         };
         let mut turn = match turn {
@@ -47,38 +47,64 @@ impl Upstream {
         again.keep(&request);
         let was_used = turn.is_used();
         let mut alarm = Alarm::default();
-        let first = {
-            let answer = pin!(turn.sender.try_send_request(request));
-            self.in_time(&mut alarm, answer, progress, lifeline).await?
-        };
-        let mut error = match first {
-            Ok(response) => {
-                turn.answered();
-                return Ok((response, Box::new((turn, leash))));
-            }
+        let mut error = match self.ask(&mut turn, request, &mut alarm, progress, lifeline).await? {
+            Ok(response) => return Ok((response, Box::new((turn, leash)))),
             Err(error) => error,
         };
         let unsent = error.take_message();
         let error = error.into_error();
-        let unsent = unsent.or_else(|| again.untouched().filter(|_| was_left_alone(&error)));
         let request = match unsent {
             Some(request) => request,
-            None if was_used && broke_off(&error) => self.second_attempt(again, failure(&error, progress))?,
-            None => return Err(failure(&error, progress).into()),
+            None if was_left_alone(&error) => again.spend_untouched().ok_or_else(|| failure_of(&error, progress))?,
+            None if was_used && broke_off(&error) => self.second_attempt(again, failure_of(&error, progress))?,
+            None => return Err(failure_of(&error, progress).into()),
         };
         let request = translated(request, trunk.scheme())?;
-        let mut turn = match trunk.open(connect).await {
+        let connect = lifeline.at_most(self.settings.timeouts.connect);
+        let turn = match is_refusal(&error) {
+            true => trunk.another(turn, connect).await,
+            false => {
+                turn.retire();
+                trunk.fresh(connect).await
+            }
+        };
+        let mut turn = match turn {
             Ok(turn) => turn,
             Err(error) => return Err(Failed::unsent(error, request)),
         };
-        let answer = pin!(turn.sender.try_send_request(request));
-        match self.in_time(&mut alarm, answer, progress, lifeline).await? {
-            Ok(response) => {
-                turn.answered();
-                Ok((response, Box::new((turn, leash))))
-            }
-            Err(error) => Err(failure(&error.into_error(), progress).into()),
+        self.count_retry();
+        match self.ask(&mut turn, request, &mut alarm, progress, lifeline).await? {
+            Ok(response) => Ok((response, Box::new((turn, leash)))),
+            Err(error) => Err(failure_of(&error.into_error(), progress).into()),
         }
+    }
+
+    async fn ask(
+        &self,
+        turn: &mut Turn,
+        request: Request<RequestBody>,
+        alarm: &mut Alarm,
+        progress: Option<&Progress>,
+        lifeline: &mut Lifeline,
+    ) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, UpstreamError> {
+        let answer = pin!(turn.sender.try_send_request(request));
+        let answer = self.in_time(alarm, answer, progress, lifeline).await;
+        match &answer {
+            Ok(Ok(_)) => turn.answered(),
+            Err(UpstreamError::TimedOut | UpstreamError::Over | UpstreamError::OverInUpload) => turn.retire_if_silent(),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        answer
+    }
+}
+
+/// A reset of one stream, or a breach of the protocol, is an answer of whoever sent it and none that can be passed on.
+fn failure_of(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
+    match (failure(error, progress), cause::<h2::Error>(error)) {
+        (UpstreamError::Unreachable(_), Some(cause)) if !was_left_alone(error) => {
+            UpstreamError::Nonsense(cause.to_string())
+        }
+        (failure, _) => failure,
     }
 }
 
@@ -105,9 +131,13 @@ fn translated(request: Request<RequestBody>, scheme: Scheme) -> Result<Request<R
 /// Whether the other side did nothing about a request, by its own word (RFC 9113 §8.7): it refused the stream, or left it
 /// out of those that its GOAWAY counts as seen to. The others end with their connection, and not with the GOAWAY.
 fn was_left_alone(error: &hyper::Error) -> bool {
+    let is_farewell = |cause: &h2::Error| cause.is_remote() && cause.is_go_away();
+    is_refusal(error) || cause(error).is_some_and(is_farewell)
+}
+
+fn is_refusal(error: &hyper::Error) -> bool {
     cause(error).is_some_and(|cause: &h2::Error| {
-        let was_refused = cause.is_reset() && cause.reason() == Some(Reason::REFUSED_STREAM);
-        cause.is_remote() && (was_refused || cause.is_go_away())
+        cause.is_remote() && cause.is_reset() && cause.reason() == Some(Reason::REFUSED_STREAM)
     })
 }
 

@@ -28,6 +28,7 @@ use super::{
     UpstreamError,
     body::RequestBody,
     dial::{Dialed, Dialer},
+    heard::{Heard, Mark, Past},
     pool::{DRAWERS, thread_number},
     wire::Wire,
 };
@@ -50,21 +51,27 @@ struct Drawer {
 struct Cable {
     sender: SendRequest<RequestBody>,
     traffic: Arc<Traffic>,
-    /// As many as the other side takes.
-    most: Arc<AtomicUsize>,
-    opened: Instant,
 }
 
 /// What goes on, and went on, on a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Traffic {
     streams: AtomicUsize,
+    /// As many as the other side takes.
+    most: AtomicUsize,
     /// Whether anything was answered on it.
     answered: AtomicBool,
+    /// Nothing new begins on it.
+    retired: AtomicBool,
+    past: Past,
 }
 
 /// Connections in one drawer.
 const MAX_CABLES: usize = 8;
+/// How long a connection is new: nobody closes one for having served enough, or nothing, that soon.
+const NEW: Duration = Duration::from_secs(1);
+/// Whoever leaves sooner without an answer says nothing about the connection.
+const A_WHILE: Duration = Duration::from_secs(1);
 /// What counts until the other side has said how many streams it takes, and at most.
 const STREAMS: usize = 100;
 /// What the other side may send of one answer before somebody has read it, and of all together.
@@ -93,21 +100,29 @@ impl Trunk {
 
     /// A stream of one of this thread's connections, or of a new one.
     pub(super) async fn turn(&self, connect: Duration) -> Result<Turn, UpstreamError> {
-        match self.drawer().turn(&self.dialer) {
+        match self.drawer().turn(&self.dialer, |_| true) {
             Some(turn) => Ok(turn),
-            None => in_time(connect, Box::pin(self.next())).await,
+            None => in_time(connect, Box::pin(self.next(|_| true))).await,
         }
     }
 
-    /// A stream of a new connection.
-    pub(super) async fn open(&self, connect: Duration) -> Result<Turn, UpstreamError> {
-        in_time(connect, Box::pin(self.connect())).await
+    /// A stream of a new connection. Those that need one at the same time share it, and it is the emptiest there is
+    /// where no more may be.
+    pub(super) async fn fresh(&self, connect: Duration) -> Result<Turn, UpstreamError> {
+        let is_new = |cable: &Cable| cable.traffic.past.opened().elapsed() < NEW;
+        in_time(connect, Box::pin(self.next(is_new))).await
     }
 
-    async fn next(&self) -> io::Result<Turn> {
+    /// A stream of any other connection than this one, or of a new one.
+    pub(super) async fn another(&self, not: Turn, connect: Duration) -> Result<Turn, UpstreamError> {
+        let is_another = |cable: &Cable| !Arc::ptr_eq(&cable.traffic, &not.traffic);
+        in_time(connect, Box::pin(self.next(is_another))).await
+    }
+
+    async fn next(&self, fits: impl Fn(&Cable) -> bool) -> io::Result<Turn> {
         let drawer = self.drawer();
         let _opening = drawer.opening.lock().await;
-        match drawer.turn(&self.dialer) {
+        match drawer.turn(&self.dialer, fits) {
             Some(turn) => Ok(turn),
             None => self.connect().await,
         }
@@ -167,16 +182,16 @@ fn watch_for_silence(stream: &TcpStream) -> io::Result<()> {
 }
 
 impl Drawer {
-    /// Of the first connection that has room; where all are full and no more may be, of the one with the fewest.
-    fn turn(&self, dialer: &Dialer) -> Option<Turn> {
+    /// Of the first fitting connection that has room; where there is none and no more may be, of the one with the fewest.
+    fn turn(&self, dialer: &Dialer, fits: impl Fn(&Cable) -> bool) -> Option<Turn> {
         let mut cables = self.cables();
         // What is under way on one that is outdated goes on, and then it closes.
-        cables.retain(|cable| !cable.sender.is_closed() && !dialer.is_outdated(cable.opened));
-        let roomy = cables.iter().find(|cable| cable.has_room());
+        cables.retain(|cable| cable.is_good() && !dialer.is_outdated(cable.traffic.past.opened()));
+        let roomy = cables.iter().find(|cable| fits(cable) && cable.has_room());
         let emptiest = || {
             cables
                 .iter()
-                .min_by_key(|cable| cable.traffic.streams.load(Ordering::Relaxed))
+                .min_by_key(|cable| (!fits(cable), cable.traffic.streams.load(Ordering::Relaxed)))
         };
         let cable = match roomy {
             None if cables.len() >= MAX_CABLES => emptiest(),
@@ -202,6 +217,7 @@ impl Cable {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let past = Past::begin();
         let handshake = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_max_send_streams(STREAMS)
@@ -212,36 +228,46 @@ impl Cable {
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
             .keep_alive_while_idle(false)
-            .handshake(TokioIo::new(stream));
+            .handshake(TokioIo::new(Heard::new(stream, past.clone())));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
-        let most = Arc::new(AtomicUsize::new(STREAMS));
-        let told = most.clone();
+        let traffic = Arc::new(Traffic {
+            streams: AtomicUsize::new(0),
+            most: AtomicUsize::new(STREAMS),
+            answered: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            past,
+        });
+        let told = traffic.clone();
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             // How the connection ends is told to whoever waits for an answer on it.
             let _ = poll_fn(|cx| {
                 let ended = connection.as_mut().poll(cx);
-                told.store(connection.current_max_send_streams().min(STREAMS), Ordering::Relaxed);
+                let most = connection.current_max_send_streams().min(STREAMS);
+                told.most.store(most, Ordering::Relaxed);
                 ended
             })
             .await;
         });
-        Ok(Self {
-            sender,
-            traffic: Arc::default(),
-            most,
-            opened: Instant::now(),
-        })
+        Ok(Self { sender, traffic })
+    }
+
+    /// Whether anything new may begin on it.
+    fn is_good(&self) -> bool {
+        !self.sender.is_closed() && !self.traffic.retired.load(Ordering::Relaxed)
     }
 
     fn has_room(&self) -> bool {
-        self.traffic.streams.load(Ordering::Relaxed) < self.most.load(Ordering::Relaxed)
+        self.traffic.streams.load(Ordering::Relaxed) < self.traffic.most.load(Ordering::Relaxed)
     }
 
     fn turn(&self) -> Turn {
         self.traffic.streams.fetch_add(1, Ordering::Relaxed);
         Turn {
             sender: self.sender.clone(),
+            taken: self.traffic.past.mark(),
+            taken_at: Instant::now(),
+            is_answered: false,
             traffic: self.traffic.clone(),
         }
     }
@@ -252,6 +278,10 @@ impl Cable {
 pub(super) struct Turn {
     pub(super) sender: SendRequest<RequestBody>,
     traffic: Arc<Traffic>,
+    /// When it was taken.
+    taken: Mark,
+    taken_at: Instant,
+    is_answered: bool,
 }
 
 impl Turn {
@@ -260,15 +290,35 @@ impl Turn {
         self.traffic.answered.load(Ordering::Relaxed)
     }
 
-    pub(super) fn answered(&self) {
+    pub(super) fn answered(&mut self) {
+        self.is_answered = true;
         if !self.is_used() {
             self.traffic.answered.store(true, Ordering::Relaxed);
         }
     }
 }
 
+impl Turn {
+    /// Begins nothing new on the connection; what is under way goes on.
+    pub(super) fn retire(&self) {
+        self.traffic.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// The same after a wait in vain in which the connection brought nothing at all, or never an answer: there may be
+    /// nobody behind it any more, though the other machine acknowledges what it gets.
+    pub(super) fn retire_if_silent(&self) {
+        if !self.is_used() || !self.traffic.past.has_heard(self.taken) {
+            self.retire();
+        }
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
+        // Many a client has less patience than the gateway.
+        if !self.is_answered && self.taken_at.elapsed() >= A_WHILE {
+            self.retire_if_silent();
+        }
         self.traffic.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }

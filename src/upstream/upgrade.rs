@@ -15,12 +15,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Timeouts, lifeline::Lifeline};
+use super::lifeline::Lifeline;
 
-/// Joins the two sides until one closes, nothing moves for `idle` to twice `idle`, or `stream` is over.
+/// Joins the two sides until one closes, nothing moves for `idle` to twice `idle`, or the lifeline's time is over.
 ///
 /// Cut off, and when the gateway goes away, the client is told by a close frame.
-pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Timeouts, mut lifeline: Lifeline) {
+pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, idle: Duration, mut lifeline: Lifeline) {
     let Ok(upstream) = upstream.await else { return };
     let Ok(client) = client.await else { return };
     let moved = AtomicU64::new(0);
@@ -30,7 +30,7 @@ pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Tim
     };
     let mut upstream = TokioIo::new(upstream);
     let copy = copy_bidirectional(&mut client, &mut upstream);
-    let idle = async {
+    let silent = async {
         let mut seen = None;
         loop {
             let now = moved.load(Ordering::Relaxed);
@@ -38,12 +38,13 @@ pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Tim
                 return;
             }
             seen = Some(now);
-            sleep(timeouts.idle).await;
+            sleep(idle).await;
         }
     };
+    let left = lifeline.left();
     let over = async {
-        match timeouts.stream {
-            Some(limit) => sleep(limit).await,
+        match left {
+            Some(left) => sleep(left).await,
             None => std::future::pending().await,
         }
     };
@@ -51,7 +52,7 @@ pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, timeouts: Tim
     let why = tokio::select! {
         // However it ends, both sides are closed by being dropped.
         _ = copy => None,
-        () = idle => None,
+        () = silent => None,
         () = over => None,
         () = lifeline.cut() => Some((POLICY, Duration::from_secs(2))),
         () = leaving.cancelled() => Some((GOING_AWAY, Duration::from_secs(5))),

@@ -161,6 +161,56 @@ async fn who_was_left_out_is_asked_again_later_and_takes_part() {
     assert_eq!(number(&house, "healthy", Some(one.address)).await, Some(1));
 }
 
+/// Takes every request, and answers none.
+async fn hanging() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn who_hangs_is_left_out_also_where_the_whole_exchange_is_the_shorter_limit() {
+    let (hangs, other) = (hanging().await, EchoUpstream::start().await);
+    let keys = "timeouts.stream = \"200ms\"\nejection = { failures = 2, time = \"10m\" }";
+    let house = house_before(&[hangs, other.address], keys).await;
+    for body in [None, Some("whole")] {
+        let ask = client().post(house.url("/app")).body(body.unwrap_or_default());
+        let (first, second) = (ask.try_clone().unwrap().send(), ask.send());
+        let statuses = [first.await.unwrap().status(), second.await.unwrap().status()];
+        assert!(statuses.iter().any(|status| *status == 504), "{statuses:?}");
+    }
+    assert_eq!(number(&house, "healthy", Some(hangs)).await, Some(0));
+    assert_eq!(number(&house, "healthy", Some(other.address)).await, Some(1));
+}
+
+#[tokio::test]
+async fn nobody_is_left_out_because_a_client_does_not_get_done() {
+    let [one, other] = [EchoUpstream::start().await, EchoUpstream::start().await];
+    let keys = "timeouts.stream = \"200ms\"\nejection = { failures = 1, time = \"10m\" }";
+    let house = house_before(&[one.address, other.address], keys).await;
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(house.address).await.unwrap();
+        let half = format!(
+            "POST /app HTTP/1.1\r\nHost: {}\r\nContent-Length: 9\r\n\r\nhalf",
+            house.address
+        );
+        client.write_all(half.as_bytes()).await.unwrap();
+        let answer = timeout(PATIENCE * 2, head(&mut client))
+            .await
+            .expect("it is waited for");
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    }
+    for address in [one.address, other.address] {
+        assert_eq!(number(&house, "healthy", Some(address)).await, Some(1));
+    }
+}
+
 #[tokio::test]
 async fn where_all_are_left_out_all_are_tried() {
     let (mut one, mut other) = (EchoUpstream::start().await, EchoUpstream::start().await);

@@ -54,6 +54,7 @@ mod replicas;
 mod resource_metadata;
 mod round_trips;
 mod second_attempt;
+mod shared_connections;
 mod slow_refresh;
 mod stalls;
 mod step_up;

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use h2::Reason;
 use reqwest::{Client, Method};
 use socket2::SockRef;
 use tokio::{
@@ -18,7 +19,8 @@ use tokio::{
 };
 
 use crate::support::{
-    browser::client,
+    browser::{builder, client},
+    h2c::fields,
     house::House,
     lasting::HANDSHAKE,
     wire::{PATIENCE, head},
@@ -167,6 +169,14 @@ async fn ask_on_kept(house: &House, server: &Server, method: &Method, body: Opti
     timeout(PATIENCE * 2, asked).await.expect("no connection is kept")
 }
 
+/// What is counted of second attempts.
+async fn retries(house: &House) -> usize {
+    let (_, metrics) = house.admin("/metrics").await;
+    let begin = "vestibule_upstream_retries_total{route=\"app\"} ";
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(begin));
+    counted.unwrap().parse().unwrap()
+}
+
 async fn send(house: &House, client: &Client, method: &Method, path: &str, body: Option<&'static str>) -> u16 {
     let mut request = client.request(method.clone(), house.url(path));
     if let Some(body) = body {
@@ -192,9 +202,7 @@ async fn f_07_what_does_no_harm_is_sent_once_more_on_a_new_connection() {
         let before = server.connections();
         assert_eq!(ask_on_kept(&house, &server, &Method::GET, None).await, (200, 2));
         assert!(server.connections() > before);
-        let (_, metrics) = house.admin("/metrics").await;
-        let counted = "vestibule_upstream_retries_total{route=\"app\"} 5\n";
-        assert!(metrics.contains(counted), "{metrics}");
+        assert_eq!(retries(&house).await, 5);
     }
 }
 
@@ -213,6 +221,25 @@ async fn f_07_a_handshake_of_a_websocket_too() {
             assert!(ask("well", "").await.starts_with("HTTP/1.1 200 "));
             // The server does not switch, but it has been asked.
             assert!(ask("ill", HANDSHAKE).await.starts_with("HTTP/1.1 200 "));
+        }
+    };
+    timeout(PATIENCE * 2, asked).await.expect("no connection is kept");
+}
+
+#[tokio::test]
+async fn f_07_a_get_that_may_be_a_delete_to_the_application_is_sent_once() {
+    let server = Server::start(Ill::Close, On::Kept).await;
+    let house = house_before("http", &[&server]).await;
+    let client = builder()
+        .default_headers(fields(&[("x-http-method-override", "DELETE")]))
+        .build()
+        .unwrap();
+    let asked = async {
+        while server.asked_on_kept() == 0 {
+            let before = server.asked();
+            assert_eq!(send(&house, &client, &Method::GET, "/app/well", None).await, 200);
+            let status = send(&house, &client, &Method::GET, "/app/ill", None).await;
+            assert_eq!(server.asked() - before, 1, "{status}");
         }
     };
     timeout(PATIENCE * 2, asked).await.expect("no connection is kept");
@@ -337,4 +364,45 @@ async fn f_07_a_connection_that_all_share_and_that_breaks_off_is_no_different() 
     assert_eq!(send(&house, &client(), &Method::GET, "/app/ill", None).await, 502);
     assert_eq!(server.asked(), 1);
     assert_eq!(ask_on_kept(&house, &server, &Method::GET, None).await, (502, 2));
+}
+
+/// One of HTTP/2 that resets the streams of `/app/ill`.
+async fn resetting(stream: TcpStream, reason: Reason, count: Arc<Count>) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        if request.uri().path() == "/app/ill" {
+            count.asked(false);
+            respond.send_reset(reason);
+        } else {
+            respond.send_response(http::Response::new(()), true).unwrap();
+        }
+    }
+}
+
+async fn two_resetting(reason: Reason) -> (House, [Server; 2]) {
+    let servers = [
+        Server::serving(move |stream, count| resetting(stream, reason, count)).await,
+        Server::serving(move |stream, count| resetting(stream, reason, count)).await,
+    ];
+    (house_before("h2c", &[&servers[0], &servers[1]]).await, servers)
+}
+
+#[tokio::test]
+async fn f_07_what_is_refused_twice_is_not_sent_to_another_server() {
+    let (house, servers) = two_resetting(Reason::REFUSED_STREAM).await;
+    for (number, method) in (1..).zip([Method::GET, Method::DELETE, Method::OPTIONS]) {
+        assert_eq!(send(&house, &client(), &method, "/app/ill", None).await, 502);
+        assert_eq!(servers[0].asked() + servers[1].asked(), 2 * number, "{method}");
+        assert_eq!(retries(&house).await, number);
+    }
+}
+
+#[tokio::test]
+async fn f_07_a_stream_that_is_reset_is_an_answer_and_nobody_else_is_asked() {
+    for reason in [Reason::INTERNAL_ERROR, Reason::CANCEL, Reason::NO_ERROR] {
+        let (house, servers) = two_resetting(reason).await;
+        assert_eq!(send(&house, &client(), &Method::GET, "/app/ill", None).await, 502);
+        assert_eq!(servers[0].asked() + servers[1].asked(), 1, "{reason}");
+        assert_eq!(retries(&house).await, 0);
+    }
 }

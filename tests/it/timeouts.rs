@@ -70,13 +70,15 @@ async fn saying(words: &'static str) -> SocketAddr {
     .await
 }
 
+/// Says nothing for ever.
+async fn hanging(stream: TcpStream) {
+    let _open = stream;
+    std::future::pending::<()>().await;
+}
+
 #[tokio::test]
 async fn whoever_takes_a_connection_and_shakes_no_hands_is_given_up() {
-    let silent = serving(async |stream| {
-        let _open = stream;
-        std::future::pending::<()>().await;
-    })
-    .await;
+    let silent = serving(hanging).await;
     let house = house_before(&format!("https://{silent}"), "connect").await;
     only_the_short_one_ends(&house, (504, true)).await;
 }
@@ -133,6 +135,13 @@ async fn an_answer_that_its_client_takes_slowly_is_cut_off_too() {
 #[tokio::test]
 async fn the_wait_for_an_answer_is_a_part_of_the_whole() {
     let house = house_before(&format!("http://{}", saying("").await), "stream").await;
+    only_the_short_one_ends(&house, (504, true)).await;
+}
+
+#[tokio::test]
+async fn so_is_the_handshake_with_the_application() {
+    let silent = serving(hanging).await;
+    let house = house_before(&format!("https://{silent}"), "connect = \"1h\"\ntimeouts.stream").await;
     only_the_short_one_ends(&house, (504, true)).await;
 }
 

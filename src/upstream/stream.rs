@@ -59,6 +59,10 @@ impl Upstream {
             None if was_used && broke_off(&error) => self.second_attempt(again, failure_of(&error, progress))?,
             None => return Err(failure_of(&error, progress).into()),
         };
+        if is_refusal(&error) && self.instances.len() > 1 {
+            // It may have too much to do, and another one less.
+            return Err(Failed::unsent(failure_of(&error, progress), request));
+        }
         let request = translated(request, trunk.scheme())?;
         let connect = lifeline.at_most(self.settings.timeouts.connect);
         let turn = match is_refusal(&error) {

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::support::{
     browser::{builder, client},
-    h2c::fields,
+    h2c::{Application, fields},
     house::House,
     lasting::HANDSHAKE,
     wire::{PATIENCE, head},
@@ -388,13 +388,26 @@ async fn two_resetting(reason: Reason) -> (House, [Server; 2]) {
 }
 
 #[tokio::test]
-async fn f_07_what_is_refused_twice_is_not_sent_to_another_server() {
+async fn f_07_what_is_refused_is_sent_to_another_server_and_to_no_third_one() {
     let (house, servers) = two_resetting(Reason::REFUSED_STREAM).await;
     for (number, method) in (1..).zip([Method::GET, Method::DELETE, Method::OPTIONS]) {
         assert_eq!(send(&house, &client(), &method, "/app/ill", None).await, 502);
-        assert_eq!(servers[0].asked() + servers[1].asked(), 2 * number, "{method}");
+        assert_eq!((servers[0].asked(), servers[1].asked()), (number, number), "{method}");
         assert_eq!(retries(&house).await, number);
     }
+    let well = Application::start().await;
+    let well = Server {
+        address: well.address,
+        count: Arc::default(),
+    };
+    let house = house_before("h2c", &[&servers[0], &well]).await;
+    for method in [Method::GET, Method::DELETE] {
+        // Whose turn it is.
+        for _ in 0..2 {
+            assert_eq!(send(&house, &client(), &method, "/app/ill", None).await, 200);
+        }
+    }
+    assert_eq!(servers[0].asked(), 3 + 2);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A gateway between a provider and an application, all on loopback, with a clock that is turned by hand.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -30,6 +30,7 @@ pub use vestibule::demo::authorization_server::{Fault, Place};
 
 use super::{
     browser::{PROXY, client},
+    process::free_port,
     upstream::EchoUpstream,
 };
 
@@ -372,10 +373,6 @@ async fn raw_status(address: SocketAddr, token: String, patience: Option<Duratio
     };
     let text = String::from_utf8_lossy(&answer);
     text.split(' ').nth(1).and_then(|status| status.parse().ok())
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 async fn provider(clock: Arc<ManualClock>) -> AuthorizationServer {

@@ -171,9 +171,8 @@ async fn a_refusal_is_noted_with_what_was_asked_about() {
 async fn what_vouches_for_a_request_is_told_as_well() {
     let house = house_beside().await;
     let file = file_beside(&house, "127.0.0.1:1".parse().unwrap(), "forward-auth").replace("http://127.0.0.1:1", URL);
-    let keys = "identity.access_token = \"authorization\"\nidentity.assertion = { audience = \"wiki\" }\n";
-    let at = file.find("[route.wiki.identity.headers]").unwrap();
-    house.reload(&[&file[..at], keys, &file[at..]].concat()).unwrap();
+    let keys = "[route.wiki.identity]\naccess_token = \"authorization\"\nassertion = { audience = \"wiki\" }\n";
+    house.reload(&[&file, keys].concat()).unwrap();
     let answer = question(&house, "/x").header("cookie", "theme=dark; vestibule=x");
     let answer = answer.send().await.unwrap();
     assert_eq!(answer.status(), 200);

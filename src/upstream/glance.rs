@@ -14,8 +14,7 @@ impl Glance {
     pub const ORIGIN: Self = Self(1 << 4);
     pub const SEC_FETCH: Self = Self(1 << 5);
     pub const UPGRADE: Self = Self(1 << 6);
-    pub const VIA: Self = Self(1 << 7);
-    pub const X_REQUESTED_WITH: Self = Self(1 << 8);
+    pub const X_REQUESTED_WITH: Self = Self(1 << 7);
 
     /// Looks at each name once.
     pub fn at(headers: &HeaderMap) -> Self {
@@ -27,7 +26,6 @@ impl Glance {
             "origin" => Self::ORIGIN.0,
             "sec-fetch-dest" | "sec-fetch-mode" | "sec-fetch-site" => Self::SEC_FETCH.0,
             "upgrade" => Self::UPGRADE.0,
-            "via" => Self::VIA.0,
             "x-requested-with" => Self::X_REQUESTED_WITH.0,
             _ => 0,
         });
@@ -56,7 +54,6 @@ mod tests {
             ("sec-fetch-mode", Glance::SEC_FETCH),
             ("sec-fetch-site", Glance::SEC_FETCH),
             ("upgrade", Glance::UPGRADE),
-            ("via", Glance::VIA),
             ("x-requested-with", Glance::X_REQUESTED_WITH),
         ];
         for (name, header) in each {

@@ -50,7 +50,7 @@ pub(super) const DRAWERS: usize = 32;
 const MAX_IDLE: usize = 64;
 /// Shorter than most servers keep an idle connection.
 const IDLE: Duration = Duration::from_secs(50);
-/// The most that hyper reads of a body, or keeps to be written, at once; one whose reader is slow takes four times as much.
+/// The most that hyper reads of a body, or keeps to be written, at once; one whose reader is slow takes two to four times as much.
 /// No head of an answer may be longer.
 const BUFFER: usize = 240 * 1_024;
 

@@ -296,9 +296,7 @@ impl Turn {
             self.traffic.answered.store(true, Ordering::Relaxed);
         }
     }
-}
 
-impl Turn {
     /// Begins nothing new on the connection; what is under way goes on.
     pub(super) fn retire(&self) {
         self.traffic.retired.store(true, Ordering::Relaxed);

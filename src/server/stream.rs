@@ -273,6 +273,8 @@ impl http_body::Body for Outgoing {
 fn reason(error: &BodyError) -> Reason {
     match error {
         BodyError::Cut | BodyError::Abandoned(_) => Reason::CANCEL,
-        BodyError::Broken(_) | BodyError::Idle | BodyError::TooLarge => Reason::INTERNAL_ERROR,
+        BodyError::Broken(_) | BodyError::Unfinished(_) | BodyError::Idle | BodyError::TooLarge => {
+            Reason::INTERNAL_ERROR
+        }
     }
 }

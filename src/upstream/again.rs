@@ -40,13 +40,13 @@ impl Again {
         }
     }
 
-    /// The same for a request that may be sent twice; it is handed through, for whoever lends it across a wait makes room
-    /// for it there.
-    pub(super) fn keeping(&mut self, request: Request<RequestBody>) -> Request<RequestBody> {
-        if request.method().is_safe() {
-            self.keep(&request);
+    /// Whether a request without a body that is still at hand may be sent once more; if so, there is no third time.
+    pub(super) fn may_repeat(&mut self, request: &Request<RequestBody>) -> bool {
+        let may = !self.is_spent() && does_no_harm(request);
+        if may {
+            *self = Self::Spent;
         }
-        request
+        may
     }
 
     pub(super) fn is_spent(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Bodies: the gateway's own, and those that stream through within limits.
 
 use std::{
+    mem,
     pin::Pin,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::{
@@ -20,7 +21,16 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::{clean, condition::Load, crossing, headers, headers::Taken, lifeline::Lifeline, pool::Lease, trunk::Turn};
+use super::{
+    clean,
+    condition::Load,
+    crossing, headers,
+    headers::Taken,
+    http1::{Broken, Upgraded},
+    lease::Lease,
+    lifeline::Lifeline,
+    trunk::Turn,
+};
 
 /// The body of every response that leaves the gateway.
 #[derive(Debug)]
@@ -37,6 +47,8 @@ pub enum Body {
 pub enum BodyError {
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+    #[error(transparent)]
+    Unfinished(#[from] Broken),
     #[error("nothing came for too long")]
     Idle,
     #[error("it is longer than allowed")]
@@ -102,7 +114,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(full) => full.is_end_stream(),
             Self::Trailed(trailed) => trailed.0.is_end_stream() && trailed.1.is_none(),
-            Self::Streamed(streamed) => streamed.incoming.is_end_stream(),
+            Self::Streamed(streamed) => streamed.source.is_end_stream(),
         }
     }
 
@@ -110,25 +122,73 @@ impl http_body::Body for Body {
         match self {
             Self::Full(full) => full.size_hint(),
             Self::Trailed(trailed) => trailed.0.size_hint(),
-            Self::Streamed(streamed) => streamed.incoming.size_hint(),
+            Self::Streamed(streamed) => streamed.source.size_hint(),
         }
     }
 }
 
-/// What an exchange has of a connection.
+/// Where the body of an answer comes from.
 #[derive(Debug)]
-pub(super) enum Hold {
-    /// All of it; when the response has ended well, it is good for another request.
-    Whole(Lease),
-    /// One stream of it, and the upload that goes on as long as it.
-    Stream(#[expect(dead_code, reason = "both count as long as they are held")] Box<(Turn, Leash)>),
+pub(super) enum Source {
+    /// A connection of its own; when the answer has ended well, it is good for another request.
+    Connection(Lease),
+    /// One stream of a connection, and the upload that goes on as long as it.
+    Stream(
+        Incoming,
+        #[expect(dead_code, reason = "both count as long as they are held")] Box<(Turn, Leash)>,
+    ),
+    /// There is no more.
+    Over,
+}
+
+impl http_body::Body for Source {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        match self.get_mut() {
+            Self::Connection(lease) => {
+                let data = lease.poll_data(cx);
+                data.map(|data| data.map(|data| Ok(Frame::data(data?))))
+            }
+            Self::Stream(incoming, _) => poll_incoming(incoming, cx),
+            Self::Over => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Connection(lease) => lease.is_over(),
+            Self::Stream(incoming, _) => incoming.is_end_stream(),
+            Self::Over => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Connection(lease) => lease.size_hint(),
+            Self::Stream(incoming, _) => incoming.size_hint(),
+            Self::Over => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Source {
+    /// The connection after a 101.
+    pub(super) fn upgraded(self) -> Option<Upgraded> {
+        match self {
+            Self::Connection(lease) => lease.upgraded(),
+            Self::Stream(..) | Self::Over => None,
+        }
+    }
 }
 
 /// A response of the upstream.
 #[derive(Debug)]
 pub struct Streamed {
-    incoming: Incoming,
-    hold: Option<Hold>,
+    source: Source,
+    /// Whether any of it was passed on.
+    has_begun: bool,
     /// Where the request has a body.
     upload: Option<Arc<Progress>>,
     /// Of one of several servers.
@@ -140,44 +200,47 @@ pub struct Streamed {
 
 impl Streamed {
     pub(super) fn new(
-        incoming: Incoming,
-        hold: Hold,
+        source: Source,
         upload: Option<Arc<Progress>>,
         load: Option<Load>,
         patience: Patience,
         lifeline: Lifeline,
     ) -> Self {
         let mut streamed = Self {
-            incoming,
-            hold: Some(hold),
+            source,
+            has_begun: false,
             upload,
             load,
             patience,
             lifeline: Some(lifeline),
         };
-        if http_body::Body::is_end_stream(&streamed.incoming) {
+        if streamed.source.is_end_stream() {
             streamed.give_back();
         }
         streamed
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
-        let mut frame = next_frame(&mut self.incoming, &mut self.patience, cx);
+        let frame = Pin::new(&mut self.source).poll_frame(cx);
+        let mut frame = self.patience.with(frame, cx);
         if is_trailers(&frame) {
-            frame = match self.hold {
-                Some(Hold::Stream(_)) => trailers_of(frame, clean_answer),
-                Some(Hold::Whole(_)) | None => Poll::Ready(None),
-            };
+            frame = trailers_of(frame, clean_answer);
         }
+        // A body of one piece that is there does not last.
+        let lasts = match frame {
+            Poll::Pending => true,
+            Poll::Ready(Some(Ok(_))) => mem::replace(&mut self.has_begun, true),
+            Poll::Ready(_) => false,
+        };
         if let Some(lifeline) = &mut self.lifeline
-            && (frame.is_pending() || lifeline.is_noted())
+            && lasts
             && lifeline.poll_cut(cx).is_ready()
         {
             return Poll::Ready(Some(Err(BodyError::Cut)));
         }
         let ended = match &frame {
             Poll::Ready(None) => true,
-            Poll::Ready(Some(Ok(_))) => http_body::Body::is_end_stream(&self.incoming),
+            Poll::Ready(Some(Ok(_))) => self.source.is_end_stream(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => false,
         };
         if ended {
@@ -188,7 +251,7 @@ impl Streamed {
 
     fn give_back(&mut self) {
         self.load = None;
-        let Some(Hold::Whole(lease)) = self.hold.take() else {
+        let Source::Connection(lease) = mem::replace(&mut self.source, Source::Over) else {
             return;
         };
         match self.upload.take() {
@@ -219,17 +282,9 @@ fn clean_answer(trailers: &mut HeaderMap) {
 }
 
 /// The next piece of data, or the trailers.
-fn next_frame(incoming: &mut Incoming, patience: &mut Patience, cx: &mut Context<'_>) -> Polled {
-    match http_body::Body::poll_frame(Pin::new(incoming), cx) {
-        Poll::Ready(frame) => {
-            patience.renew();
-            Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
-        }
-        Poll::Pending => {
-            ready!(patience.poll(cx));
-            Poll::Ready(Some(Err(BodyError::Idle)))
-        }
-    }
+fn poll_incoming(incoming: &mut Incoming, cx: &mut Context<'_>) -> Polled {
+    let frame = Pin::new(incoming).poll_frame(cx);
+    frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::Broken)))
 }
 
 /// How long to wait for the next piece; costs nothing as long as nothing has to be waited for.
@@ -252,8 +307,19 @@ impl Patience {
         }
     }
 
-    fn renew(&mut self) {
-        self.renewed = true;
+    /// What came, or an error when it has been waited for too long.
+    fn with(&mut self, frame: Polled, cx: &mut Context<'_>) -> Polled {
+        if frame.is_ready() {
+            self.renewed = true;
+            // Where there is always more than is taken, nothing is ever waited for.
+            let is_over = || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            return match frame {
+                Poll::Ready(Some(Ok(_))) if is_over() => Poll::Ready(Some(Err(BodyError::Idle))),
+                frame => frame,
+            };
+        }
+        ready!(self.poll(cx));
+        Poll::Ready(Some(Err(BodyError::Idle)))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -339,10 +405,10 @@ impl RequestBody {
         limit: u64,
         patience: Patience,
     ) -> Result<(Self, Option<Arc<Progress>>), BodyError> {
-        if http_body::Body::is_end_stream(&incoming) {
+        if incoming.is_end_stream() {
             return Ok((Self::Empty, None));
         }
-        if http_body::Body::size_hint(&incoming).lower() > limit {
+        if incoming.size_hint().lower() > limit {
             return Err(BodyError::TooLarge);
         }
         let progress = Arc::new(Progress::default());
@@ -404,7 +470,8 @@ impl Upload {
             self.progress.end_as(UploadEnd::ClientGone);
             return Poll::Ready(Some(Err(BodyError::Abandoned(h2::Reason::CANCEL.into()))));
         }
-        let mut frame = next_frame(&mut self.incoming, &mut self.patience, cx);
+        let frame = poll_incoming(&mut self.incoming, cx);
+        let mut frame = self.patience.with(frame, cx);
         if is_trailers(&frame) {
             frame = match &self.shared {
                 Some(shared) => trailers_of(frame, |trailers| shared.taken.clean_trailers(trailers)),
@@ -424,7 +491,7 @@ impl Upload {
                     return Poll::Ready(Some(Err(BodyError::TooLarge)));
                 };
                 self.left = left;
-                http_body::Body::is_end_stream(&self.incoming).then_some(UploadEnd::Complete)
+                self.incoming.is_end_stream().then_some(UploadEnd::Complete)
             }
         };
         if let Some(end) = end {

@@ -6,8 +6,8 @@ use tokio::time::sleep;
 
 use super::{
     body::{Progress, UploadEnd},
+    lease::Lease,
     lifeline::Lifeline,
-    pool::Lease,
 };
 
 /// For what was under way as the end of the answer came the other way; whoever has that has all that was asked for.
@@ -15,7 +15,7 @@ const CROSSING: Duration = Duration::from_secs(1);
 
 /// Waits until an upload has ended, or its exchange has to; but not for long, and then closes the connection
 /// (RFC 9112 §9.3).
-pub(super) async fn see_out(lease: Lease, upload: Arc<Progress>, mut lifeline: Option<Lifeline>) {
+pub(super) async fn see_out(mut lease: Lease, upload: Arc<Progress>, mut lifeline: Option<Lifeline>) {
     let left = lifeline.as_ref().and_then(Lifeline::left);
     let cut = async {
         match &mut lifeline {
@@ -24,7 +24,7 @@ pub(super) async fn see_out(lease: Lease, upload: Arc<Progress>, mut lifeline: O
         }
     };
     tokio::select! {
-        () = upload.ended() => {}
+        () = lease.sent() => {}
         () = cut => {}
         () = sleep(left.map_or(CROSSING, |left| left.min(CROSSING))) => {}
     }

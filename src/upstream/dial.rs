@@ -37,10 +37,13 @@ enum Names {
     Given(Arc<Mutex<Vec<SocketAddr>>>),
 }
 
+/// One that is encrypted.
+pub(super) type Encrypted = TlsStream<TcpStream>;
+
 /// A connection, as it was opened.
 pub(super) enum Dialed {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Encrypted>),
     Unix(UnixStream),
 }
 

@@ -1,21 +1,23 @@
 //! An exchange on a connection of its own.
 
 use std::{
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::TrySendError};
+use http::Request;
 
 use super::{
     Upstream, UpstreamError,
     again::Again,
-    body::{Progress, RequestBody, UploadEnd},
-    instance::Failed,
+    body::{Progress, RequestBody, Source, UploadEnd},
+    http1::Broken,
+    instance::{Answered, Failed},
+    lease::Lease,
     lifeline::{self, Lifeline},
-    pool::{Lease, Pool},
+    pool::Pool,
 };
 use crate::time::Alarm;
 
@@ -27,46 +29,33 @@ impl Upstream {
     pub(super) async fn exchange(
         &self,
         pool: &Arc<Pool>,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         again: &mut Again,
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
-    ) -> Result<(Response<Incoming>, Lease), Failed> {
+    ) -> Result<Answered, Failed> {
         let connect = lifeline.at_most(self.settings.timeouts.connect);
         let mut lease = match pool.lease(again, connect).await {
             Ok(lease) => lease,
             Err(error) => return Err(Failed::unsent(error, request)),
         };
-        let mut request = match lease.used {
-            true => again.keeping(request),
-            false => request,
-        };
         loop {
-            lease.carry(&request);
-            // Put where it is looked at, for whoever waits would hand it on from one to the next.
-            let mut answer = None;
-            {
-                let sent = lease.sender.try_send_request(request);
-                let asked = pin!(async { answer = Some(sent.await) });
-                self.in_time(&mut lease.alarm, asked, progress, lifeline).await?;
-            }
-            let Some(answer) = answer else {
-                return Err(UpstreamError::TimedOut.into());
+            let mut response = lease.begin(&mut request);
+            let answered = {
+                let (alarm, answer) = lease.answer(&mut response);
+                self.in_time(alarm, pin!(answer), progress, lifeline).await?
             };
-            match answer {
-                Ok(response) => return Ok((response, lease)),
-                Err(error) => {
-                    request = self.once_more(error, &lease, again, progress)?;
-                    let connect = lifeline.at_most(self.settings.timeouts.connect);
-                    match lease.pool().open(connect).await {
-                        Ok(fresh) => {
-                            self.count_retry();
-                            lease = fresh;
-                        }
-                        Err(error) => return Err(Failed::unsent(error, request)),
-                    }
-                }
-            }
+            let Err(broken) = answered else {
+                let headers = mem::take(request.headers_mut());
+                return Ok(response.map(|()| Source::Connection(lease.answered(headers))));
+            };
+            self.once_more(&broken, &mut lease, &mut request, again, progress)?;
+            let connect = lifeline.at_most(self.settings.timeouts.connect);
+            lease = match lease.pool().open(connect).await {
+                Ok(fresh) => fresh,
+                Err(error) => return Err(Failed::unsent(error, request)),
+            };
+            self.count_retry();
         }
     }
 
@@ -99,25 +88,34 @@ impl Upstream {
         lifeline::within(alarm, self.settings.timeouts.response, lifeline, answer).await
     }
 
-    /// The request, where the other side had closed a connection that was used before, and said nothing.
+    /// Whether the request may be sent on a new connection: where the other side had closed one that was used before, and
+    /// said nothing.
     fn once_more(
         &self,
-        mut error: TrySendError<Request<RequestBody>>,
-        lease: &Lease,
+        broken: &Broken,
+        lease: &mut Lease,
+        request: &mut Request<RequestBody>,
         again: &mut Again,
         progress: Option<&Progress>,
-    ) -> Result<Request<RequestBody>, Failed> {
-        let unsent = error.take_message();
-        let error = failure(&error.into_error(), progress);
-        match unsent {
-            Some(request) if lease.used => Ok(request),
-            Some(request) => Err(Failed::unsent(error, request)),
-            None if lease.has_heard() => {
-                again.give_up();
-                Err(error.into())
-            }
-            None if lease.used => self.second_attempt(again, error),
-            None => Err(error.into()),
+    ) -> Result<(), Failed> {
+        let error = failure(broken, progress);
+        if let Some(body) = lease.take_untouched() {
+            *request.body_mut() = body;
+            return match lease.used {
+                true => Ok(()),
+                false => Err(Failed::unsent(
+                    error,
+                    mem::replace(request, Request::new(RequestBody::Empty)),
+                )),
+            };
+        }
+        if lease.has_heard() {
+            again.give_up();
+        }
+        let broke_off = matches!(error, UpstreamError::Unreachable(_));
+        match lease.used && broke_off && progress.is_none() && again.may_repeat(request) {
+            true => Ok(()),
+            false => Err(error.into()),
         }
     }
 
@@ -139,14 +137,18 @@ impl Upstream {
     }
 }
 
-pub(super) fn failure(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
-    match progress.map(Progress::end) {
-        Some(UploadEnd::TooLarge) => return UpstreamError::BodyTooLarge,
-        Some(UploadEnd::ClientGone) => return UpstreamError::ClientGone,
-        Some(UploadEnd::NotYet | UploadEnd::Complete) | None => {}
-    }
-    match error.is_parse() {
-        true => UpstreamError::Nonsense(error.to_string()),
-        false => UpstreamError::Unreachable(error.to_string()),
+fn failure(broken: &Broken, progress: Option<&Progress>) -> UpstreamError {
+    fault_of_the_upload(progress).unwrap_or_else(|| match broken {
+        Broken::Nonsense(_) => UpstreamError::Nonsense(broken.to_string()),
+        Broken::Closed | Broken::Io(_) | Broken::Upload => UpstreamError::Unreachable(broken.to_string()),
+    })
+}
+
+/// What the client did to a request that found no answer.
+pub(super) fn fault_of_the_upload(progress: Option<&Progress>) -> Option<UpstreamError> {
+    match progress?.end() {
+        UploadEnd::TooLarge => Some(UpstreamError::BodyTooLarge),
+        UploadEnd::ClientGone => Some(UpstreamError::ClientGone),
+        UploadEnd::NotYet | UploadEnd::Complete => None,
     }
 }

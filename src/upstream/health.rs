@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
+use http_body::Body;
 use hyper::body::Incoming;
 use tokio::{
     runtime::Handle,
@@ -15,15 +17,17 @@ use tokio::{
 
 use super::{
     Settings, UpstreamError,
-    body::RequestBody,
+    body::{RequestBody, Source},
     condition::Condition,
     grpc_health,
     instance::{Instance, Line},
-    pool::Lease,
+    pool::Pool,
     settings::{HealthCheck, Question},
-    trunk::Turn,
+    trunk::{Trunk, Turn},
 };
 use crate::secret::random_bytes;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The tasks that ask; they end with this at the latest.
 #[derive(Debug, Default)]
@@ -72,24 +76,18 @@ struct Patient {
     check: HealthCheck,
 }
 
-/// What an answer comes by.
-enum Way {
-    Connection(Lease),
-    Stream(Turn),
-}
-
 impl Patient {
     async fn watch(self) {
         sleep(some_of(self.check.interval.min(SOON))).await;
         let (mut was_well, mut in_a_row) = (true, 0_u32);
         loop {
-            let mut way = None;
-            let is_well = timeout(self.check.timeout, self.is_well(&mut way)).await;
-            if let (Err(_), Some(Way::Stream(turn))) = (&is_well, &way) {
+            let mut turn = None;
+            let is_well = timeout(self.check.timeout, self.is_well(&mut turn)).await;
+            if let (Err(_), Some(turn)) = (&is_well, &turn) {
                 turn.retire_if_silent();
             }
-            // What the answer came by lasted until it was read.
-            drop(way);
+            // It lasted until the answer was read.
+            drop(turn);
             let is_well = is_well.unwrap_or(false);
             in_a_row = match is_well == was_well {
                 true => in_a_row.saturating_add(1),
@@ -112,10 +110,21 @@ impl Patient {
         }
     }
 
-    async fn is_well(&self, way: &mut Option<Way>) -> bool {
-        let Ok(answer) = self.ask(way).await else {
-            return false;
+    async fn is_well(&self, turn: &mut Option<Turn>) -> bool {
+        let answered = match &self.line {
+            Line::Http1(pool) => match self.ask_alone(pool).await {
+                Ok(answer) => Ok(self.is_good(answer).await),
+                Err(error) => Err(error),
+            },
+            Line::Http2(trunk) => match self.ask_among_others(trunk, turn).await {
+                Ok(answer) => Ok(self.is_good(answer).await),
+                Err(error) => Err(error),
+            },
         };
+        answered.unwrap_or(false)
+    }
+
+    async fn is_good<B: Body<Data = Bytes, Error: Into<BoxError>>>(&self, answer: Response<B>) -> bool {
         match &self.check.question {
             Question::Get { statuses, .. } => match &**statuses {
                 [] => answer.status().is_success(),
@@ -125,22 +134,25 @@ impl Patient {
         }
     }
 
-    async fn ask(&self, way: &mut Option<Way>) -> Result<Response<Incoming>, UpstreamError> {
-        let limit = self.check.timeout;
-        let (opened, scheme) = match &self.line {
-            // A connection of its own, so that connecting is tried as well.
-            Line::Http1(pool) => (Way::Connection(pool.open(limit).await?), None),
-            Line::Http2(trunk) => (Way::Stream(trunk.turn(limit).await?), Some(trunk.scheme())),
-        };
-        let request = self.request(scheme);
-        let answer = match way.insert(opened) {
-            Way::Connection(lease) => lease.sender.send_request(request).await,
-            Way::Stream(turn) => turn.sender.send_request(request).await,
-        };
-        if let (Ok(_), Some(Way::Stream(turn))) = (&answer, way) {
-            turn.answered();
-        }
-        answer.map_err(|error| UpstreamError::Unreachable(error.to_string()))
+    /// By a connection of its own, so that connecting is tried as well.
+    async fn ask_alone(&self, pool: &Arc<Pool>) -> Result<Response<Source>, UpstreamError> {
+        let mut lease = pool.open(self.check.timeout).await?;
+        let mut answer = lease.begin(&mut self.request(None));
+        let answered = lease.answer(&mut answer).1.await;
+        answered.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+        Ok(answer.map(|()| Source::Connection(lease)))
+    }
+
+    async fn ask_among_others(
+        &self,
+        trunk: &Trunk,
+        turn: &mut Option<Turn>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let turn = turn.insert(trunk.turn(self.check.timeout).await?);
+        let answer = turn.sender.send_request(self.request(Some(trunk.scheme()))).await;
+        let answer = answer.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+        turn.answered();
+        Ok(answer)
     }
 
     /// With a scheme it is for HTTP/2.

@@ -3,12 +3,11 @@
 use std::sync::{Arc, OnceLock, atomic::AtomicUsize};
 
 use http::{HeaderValue, Request, Response, header};
-use hyper::body::Incoming;
 
 use super::{
     Destination, DestinationScheme, Settings, Upstream, UpstreamError,
     again::Again,
-    body::{Hold, Progress, RequestBody},
+    body::{Progress, RequestBody, Source},
     condition::{Condition, Load},
     dial::Dialer,
     headers::Taken,
@@ -77,8 +76,8 @@ impl Failed {
     }
 }
 
-/// The answer's head, and what it has of the connection.
-pub(super) type Answered = (Response<Incoming>, Hold);
+/// The answer's head, and where its body comes from.
+pub(super) type Answered = Response<Source>;
 
 impl Upstream {
     /// What is known of a server, and connections to it, are kept from others that lead there.
@@ -175,16 +174,13 @@ impl Upstream {
         }
         if self.instances.len() > 1 {
             // Another one may be asked.
-            request = again.keeping(request);
+            again.keep(&request);
         }
         match &instance.line {
-            Line::Http1(pool) => {
-                let answer = self.exchange(pool, request, again, progress, lifeline);
-                answer.await.map(|(response, lease)| (response, Hold::Whole(lease)))
-            }
+            Line::Http1(pool) => self.exchange(pool, request, again, progress, lifeline).await,
             Line::Http2(trunk) => {
-                let answer = self.exchange_stream(trunk, taken, request, again, progress, lifeline);
-                answer.await.map(|(response, stream)| (response, Hold::Stream(stream)))
+                self.exchange_stream(trunk, taken, request, again, progress, lifeline)
+                    .await
             }
         }
     }

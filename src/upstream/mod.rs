@@ -16,7 +16,9 @@ mod grpc_health;
 pub mod headers;
 mod health;
 mod heard;
+mod http1;
 mod instance;
+mod lease;
 pub mod lifeline;
 mod pool;
 mod prefix;
@@ -36,7 +38,6 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
@@ -56,14 +57,13 @@ use crate::{
 };
 use again::Again;
 use assertion::Signer;
-use body::{Body, BodyError, Hold, Patience, Progress, RequestBody, Streamed};
+use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed};
 use condition::Load;
 use forwarded::Site;
 use headers::{OwnCookies, Scrubbed, Scrubber, Taken, remove_all, remove_nominated};
 use health::Checks;
 use instance::{Answered, Instance, Line};
 use lifeline::Lifeline;
-use pool::Lease;
 use prefix::Outside;
 
 use vouch::Vouched;
@@ -197,7 +197,7 @@ impl Upstreams {
             return Ok(Response::new(Body::empty()));
         }
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, vouched, &arrival)?;
-        let ((response, hold), load) = match &*upstream.instances {
+        let (response, load) = match &*upstream.instances {
             [
                 Instance {
                     line: Line::Http1(pool),
@@ -206,7 +206,7 @@ impl Upstreams {
             ] => {
                 let mut again = Again::default();
                 let answer = upstream.exchange(pool, request, &mut again, progress.as_deref(), &mut lifeline);
-                answer.await.map(sole)?
+                (answer.await?, None)
             }
             // In a box, for most upstreams are one server and HTTP/1, and spare the room.
             _ => {
@@ -215,15 +215,13 @@ impl Upstreams {
             }
         };
         let mut response = match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, (hold, load), lifeline)?,
+            StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, load, lifeline)?,
             _ => {
                 let patience = Patience::new(upstream.settings.timeouts.idle, deadline);
-                let (mut parts, body) = response.into_parts();
-                clean(&mut parts.headers);
-                Response::from_parts(
-                    parts,
-                    Body::Streamed(Streamed::new(body, hold, progress, load, patience, lifeline).into()),
-                )
+                let mut response = response
+                    .map(|source| Body::Streamed(Streamed::new(source, progress, load, patience, lifeline).into()));
+                clean(response.headers_mut());
+                response
             }
         };
         self.keep_own_cookies(response.headers_mut());
@@ -300,9 +298,11 @@ impl Upstream {
             true => (RequestBody::Empty, None),
             false => RequestBody::of(body, limit, patience).map_err(|error| match error {
                 BodyError::TooLarge => UpstreamError::BodyTooLarge,
-                BodyError::Broken(_) | BodyError::Idle | BodyError::Cut | BodyError::Abandoned(_) => {
-                    UpstreamError::ClientGone
-                }
+                BodyError::Broken(_)
+                | BodyError::Unfinished(_)
+                | BodyError::Idle
+                | BodyError::Cut
+                | BodyError::Abandoned(_) => UpstreamError::ClientGone,
             })?,
         };
         let mut request = Request::new(body);
@@ -333,10 +333,6 @@ impl Upstream {
             headers.insert(header::AUTHORIZATION, authorization);
         }
         vouched.write(&mut headers);
-        if progress.is_some() && http_body::Body::size_hint(request.body()).exact().is_none() {
-            // Said aloud, for without it a GET is sent without its body.
-            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
         if upgrade.is_some() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -366,9 +362,9 @@ impl Upstream {
 
     fn upgraded(
         &self,
-        mut response: Response<Incoming>,
+        response: Answered,
         client: Option<hyper::upgrade::OnUpgrade>,
-        held: (Hold, Option<Load>),
+        load: Option<Load>,
         lifeline: Lifeline,
     ) -> Result<Response<Body>, UpstreamError> {
         let client = client.ok_or_else(|| UpstreamError::Nonsense("it switches protocols unasked".into()))?;
@@ -376,13 +372,14 @@ impl Upstream {
         if !response.headers().get(header::UPGRADE).is_some_and(is_websocket) {
             return Err(UpstreamError::Nonsense("it switches to another protocol".into()));
         }
-        let upstream = hyper::upgrade::on(&mut response);
+        let (mut parts, source) = response.into_parts();
+        let upstream = source.upgraded();
+        let upstream = upstream.ok_or_else(|| UpstreamError::Nonsense("it switches protocols too soon".into()))?;
         let splice = upgrade::splice(client, upstream, self.settings.timeouts.idle, lifeline);
         tokio::spawn(async move {
             splice.await;
-            drop(held);
+            drop(load);
         });
-        let (mut parts, _) = response.into_parts();
         clean(&mut parts.headers);
         parts
             .headers
@@ -392,10 +389,6 @@ impl Upstream {
             .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         Ok(Response::from_parts(parts, Body::empty()))
     }
-}
-
-fn sole((response, lease): (Response<Incoming>, Lease)) -> (Answered, Option<Load>) {
-    ((response, Hold::Whole(lease)), None)
 }
 
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).

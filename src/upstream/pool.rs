@@ -5,43 +5,35 @@
 
 use std::{
     cell::Cell,
-    fmt, io,
+    fmt, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use http::Request;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::AbortHandle,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{
-    UpstreamError,
-    again::Again,
-    body::RequestBody,
-    dial::{Dialed, Dialer},
-    heard::{Heard, Mark, Past},
-    wire::Wire,
-};
+use super::{UpstreamError, again::Again, dial::Dialer, http1::Connection, lease::Lease};
 use crate::time::Alarm;
 
 pub(super) struct Pool {
     dialer: Dialer,
-    drawers: [Mutex<Vec<Idle>>; DRAWERS],
+    drawers: [Mutex<Drawer>; DRAWERS],
+}
+
+/// What one thread keeps.
+#[derive(Default)]
+struct Drawer {
+    idle: Vec<Idle>,
+    /// Whether somebody looks after it.
+    is_swept: bool,
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
-    past: Past,
+    connection: Box<Connection>,
     alarm: Alarm,
-    breaker: Breaker,
     since: Instant,
 }
 
@@ -50,15 +42,14 @@ pub(super) const DRAWERS: usize = 32;
 const MAX_IDLE: usize = 64;
 /// Shorter than most servers keep an idle connection.
 const IDLE: Duration = Duration::from_secs(50);
-/// The most that hyper reads of a body, or keeps to be written, at once; one whose reader is slow takes two to four times as much.
-/// No head of an answer may be longer.
-const BUFFER: usize = 240 * 1_024;
+/// How soon an idle connection is let go that the other side has closed.
+const SWEEP: Duration = Duration::from_secs(5);
 
 impl Pool {
     pub(super) fn new(dialer: Dialer) -> Self {
         Self {
             dialer,
-            drawers: [const { Mutex::new(Vec::new()) }; DRAWERS],
+            drawers: std::array::from_fn(|_| Mutex::default()),
         }
     }
 
@@ -69,21 +60,7 @@ impl Pool {
             false => self.idle(),
         };
         match idle {
-            Some(Idle {
-                sender,
-                past,
-                alarm,
-                breaker,
-                ..
-            }) => Ok(Lease {
-                sender,
-                taken: past.mark(),
-                past,
-                alarm,
-                breaker,
-                pool: self.clone(),
-                used: true,
-            }),
+            Some(idle) => Ok(Lease::of(idle.connection, idle.alarm, self.clone(), true)),
             None => self.open(connect).await,
         }
     }
@@ -91,63 +68,72 @@ impl Pool {
     /// A connection that nothing was sent on.
     pub(super) async fn open(self: &Arc<Self>, connect: Duration) -> Result<Lease, UpstreamError> {
         // In a box, for most requests need no new connection and are spared the room.
-        let opened = timeout(connect, Box::pin(self.connect()));
+        let opened = timeout(connect, Box::pin(self.dialer.dial()));
         let opened = opened.await.map_err(|_| UpstreamError::TimedOut)?;
-        let (sender, past, breaker) = opened.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
-        Ok(Lease {
-            sender,
-            taken: past.mark(),
-            past,
-            alarm: Alarm::default(),
-            breaker,
-            pool: self.clone(),
-            used: false,
-        })
-    }
-
-    async fn connect(&self) -> io::Result<Opened> {
-        match self.dialer.dial().await? {
-            Dialed::Tcp(stream) => handshake(Wire::from(stream)).await,
-            Dialed::Tls(stream) => handshake(*stream).await,
-            Dialed::Unix(stream) => handshake(stream).await,
-        }
+        let dialed = opened.map_err(|error| UpstreamError::Unreachable(error.to_string()))?;
+        let connection = Box::new(Connection::over(dialed));
+        Ok(Lease::of(connection, Alarm::default(), self.clone(), false))
     }
 
     /// The connection that was used last, so that those that are not needed grow old and go.
     fn idle(&self) -> Option<Idle> {
-        let mut drawer = self.drawer();
-        while let Some(idle) = drawer.pop() {
-            if idle.sender.is_ready() && idle.since.elapsed() < IDLE && !self.dialer.is_outdated(idle.past.opened()) {
+        let mut drawer = self.drawer(thread_number());
+        while let Some(mut idle) = drawer.idle.pop() {
+            if self.is_fit(&mut idle, Instant::now()) {
                 return Some(idle);
             }
         }
         None
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>, past: Past, alarm: Alarm, breaker: Breaker) {
-        if sender.is_closed() || self.dialer.is_outdated(past.opened()) {
+    fn is_fit(&self, idle: &mut Idle, now: Instant) -> bool {
+        now.duration_since(idle.since) < IDLE
+            && !self.dialer.is_outdated(idle.connection.opened())
+            && idle.connection.is_quiet()
+    }
+
+    /// Keeps a connection for the next request, if it is good for one.
+    pub(super) fn keep(self: &Arc<Self>, mut connection: Box<Connection>, alarm: Alarm) {
+        if !connection.is_good() || self.dialer.is_outdated(connection.opened()) {
             return;
         }
-        let since = Instant::now();
-        let mut drawer = self.drawer();
-        let is_aged = |idle: &&Idle| since.duration_since(idle.since) >= IDLE;
-        let aged = drawer.iter().take_while(is_aged).count();
-        drawer.drain(..aged);
-        if drawer.len() < MAX_IDLE {
-            drawer.push(Idle {
-                sender,
-                past,
+        connection.rest();
+        let number = thread_number();
+        let mut drawer = self.drawer(number);
+        if drawer.idle.len() < MAX_IDLE {
+            drawer.idle.push(Idle {
+                connection,
                 alarm,
-                breaker,
-                since,
+                since: Instant::now(),
             });
+        }
+        if !mem::replace(&mut drawer.is_swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(self), number));
         }
     }
 
-    fn drawer(&self) -> MutexGuard<'_, Vec<Idle>> {
-        let index = thread_number() % DRAWERS;
-        let drawer = self.drawers.get(index).unwrap_or(&self.drawers[0]);
+    /// Lets go what nobody can use any more; says whether anything is left.
+    fn sweep(&self, number: usize) -> bool {
+        let now = Instant::now();
+        let mut drawer = self.drawer(number);
+        drawer.idle.retain_mut(|idle| self.is_fit(idle, now));
+        drawer.is_swept = !drawer.idle.is_empty();
+        drawer.is_swept
+    }
+
+    fn drawer(&self, number: usize) -> MutexGuard<'_, Drawer> {
+        let drawer = self.drawers.get(number % DRAWERS).unwrap_or(&self.drawers[0]);
         drawer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks after a drawer until it is empty.
+async fn sweep(pool: Weak<Pool>, number: usize) {
+    loop {
+        sleep(SWEEP).await;
+        if !pool.upgrade().is_some_and(|pool| pool.sweep(number)) {
+            return;
+        }
     }
 }
 
@@ -157,29 +143,6 @@ impl fmt::Debug for Pool {
             .field("destination", &self.dialer.destination)
             .finish_non_exhaustive()
     }
-}
-
-type Opened = (SendRequest<RequestBody>, Past, Breaker);
-
-async fn handshake<S>(stream: S) -> io::Result<Opened>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let past = Past::begin();
-    let stream = Heard::new(stream, past.clone());
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(BUFFER);
-    let (sender, connection) = builder
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    // How the connection ends is told to whoever waits for an answer on it.
-    let connection = tokio::spawn(async move { drop(connection.with_upgrades().await) });
-    let breaker = Breaker {
-        connection: connection.abort_handle(),
-        is_armed: false,
-    };
-    Ok((sender, past, breaker))
 }
 
 pub(super) fn thread_number() -> usize {
@@ -195,64 +158,6 @@ pub(super) fn thread_number() -> usize {
             next
         }
     })
-}
-
-/// Once it is armed, dropping it closes the connection, whatever is still being sent there: where the other side takes
-/// nothing, no end of the upload is noticed.
-struct Breaker {
-    connection: AbortHandle,
-    is_armed: bool,
-}
-
-impl Drop for Breaker {
-    fn drop(&mut self) {
-        if self.is_armed {
-            self.connection.abort();
-        }
-    }
-}
-
-/// A connection that is in use by one exchange.
-pub(super) struct Lease {
-    pub(super) sender: SendRequest<RequestBody>,
-    past: Past,
-    /// When it was taken.
-    taken: Mark,
-    /// For waits of the exchange.
-    pub(super) alarm: Alarm,
-    breaker: Breaker,
-    pool: Arc<Pool>,
-    /// It served another request before, so the other side may be closing it.
-    pub(super) used: bool,
-}
-
-impl Lease {
-    /// Closes the connection with the exchange, unless it is given back, where there is an upload.
-    pub(super) fn carry(&mut self, request: &Request<RequestBody>) {
-        self.breaker.is_armed = matches!(request.body(), RequestBody::Upload(_));
-    }
-
-    pub(super) fn give_back(mut self) {
-        self.breaker.is_armed = false;
-        self.pool.keep(self.sender, self.past, self.alarm, self.breaker);
-    }
-
-    /// Whether anything of an answer came.
-    pub(super) fn has_heard(&self) -> bool {
-        self.past.has_heard(self.taken)
-    }
-
-    pub(super) fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("pool", &self.pool)
-            .finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
@@ -279,12 +184,10 @@ mod tests {
         let pool = Arc::new(Pool::new(dialer));
         let ((_old, before), (new, after)) = (listening().await, listening().await);
         *addresses.lock().unwrap() = vec![before];
-        let mut kept = pool.lease(&Again::default(), PATIENCE).await.unwrap();
-        kept.sender.ready().await.unwrap();
+        let kept = pool.lease(&Again::default(), PATIENCE).await.unwrap();
         kept.give_back();
         assert!(pool.lease(&Again::default(), PATIENCE).await.unwrap().used);
-        let mut kept = pool.open(PATIENCE).await.unwrap();
-        kept.sender.ready().await.unwrap();
+        let kept = pool.open(PATIENCE).await.unwrap();
         kept.give_back();
         *addresses.lock().unwrap() = vec![after];
         let moved = async {

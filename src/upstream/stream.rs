@@ -12,10 +12,10 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use super::{
     Upstream, UpstreamError,
     again::Again,
-    body::{Leash, Progress, RequestBody},
-    exchange::failure,
+    body::{Progress, RequestBody, Source},
+    exchange::fault_of_the_upload,
     headers::Taken,
-    instance::Failed,
+    instance::{Answered, Failed},
     lifeline::Lifeline,
     trunk::{Trunk, Turn},
 };
@@ -32,7 +32,7 @@ impl Upstream {
         again: &mut Again,
         progress: Option<&Progress>,
         lifeline: &mut Lifeline,
-    ) -> Result<(Response<Incoming>, Box<(Turn, Leash)>), Failed> {
+    ) -> Result<Answered, Failed> {
         let connect = lifeline.at_most(self.settings.timeouts.connect);
         let mut request = translated(request, trunk.scheme())?;
         let leash = request.body_mut().share(taken);
@@ -48,7 +48,7 @@ impl Upstream {
         let was_used = turn.is_used();
         let mut alarm = Alarm::default();
         let mut error = match self.ask(&mut turn, request, &mut alarm, progress, lifeline).await? {
-            Ok(response) => return Ok((response, Box::new((turn, leash)))),
+            Ok(response) => return Ok(response.map(|body| Source::Stream(body, Box::new((turn, leash))))),
             Err(error) => error,
         };
         let unsent = error.take_message();
@@ -78,7 +78,7 @@ impl Upstream {
         };
         self.count_retry();
         match self.ask(&mut turn, request, &mut alarm, progress, lifeline).await? {
-            Ok(response) => Ok((response, Box::new((turn, leash)))),
+            Ok(response) => Ok(response.map(|body| Source::Stream(body, Box::new((turn, leash))))),
             Err(error) => Err(failure_of(&error.into_error(), progress).into()),
         }
     }
@@ -100,6 +100,13 @@ impl Upstream {
         }
         answer
     }
+}
+
+fn failure(error: &hyper::Error, progress: Option<&Progress>) -> UpstreamError {
+    fault_of_the_upload(progress).unwrap_or_else(|| match error.is_parse() {
+        true => UpstreamError::Nonsense(error.to_string()),
+        false => UpstreamError::Unreachable(error.to_string()),
+    })
 }
 
 /// A reset of one stream, or a breach of the protocol, is an answer of whoever sent it and none that can be passed on.

@@ -15,20 +15,18 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::lifeline::Lifeline;
+use super::{http1::Upgraded, lifeline::Lifeline};
 
 /// Joins the two sides until one closes, nothing moves for `idle` to twice `idle`, or the lifeline's time is over.
 ///
 /// Cut off, and when the gateway goes away, the client is told by a close frame.
-pub(super) async fn splice(client: OnUpgrade, upstream: OnUpgrade, idle: Duration, mut lifeline: Lifeline) {
-    let Ok(upstream) = upstream.await else { return };
+pub(super) async fn splice(client: OnUpgrade, mut upstream: Upgraded, idle: Duration, mut lifeline: Lifeline) {
     let Ok(client) = client.await else { return };
     let moved = AtomicU64::new(0);
     let mut client = Counted {
         io: TokioIo::new(client),
         moved: &moved,
     };
-    let mut upstream = TokioIo::new(upstream);
     let copy = copy_bidirectional(&mut client, &mut upstream);
     let silent = async {
         let mut seen = None;

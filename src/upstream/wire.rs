@@ -25,6 +25,13 @@ impl From<TcpStream> for Wire {
     }
 }
 
+impl Wire {
+    /// Reads what is there, and waits for nothing.
+    pub(super) fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(room)
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buffer)

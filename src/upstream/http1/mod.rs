@@ -1,0 +1,269 @@
+//! A connection to a server by HTTP/1.1, for one exchange at a time (RFC 9112).
+//!
+//! It is driven by whoever waits for its answer, and not by a task of its own: no request and no answer is handed from
+//! one task to another, and none is woken that has nothing to do but to wake the next.
+
+mod chunks;
+mod head;
+mod outbox;
+mod stream;
+
+use std::{
+    io, mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::SizeHint;
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+use super::{body::RequestBody, dial::Dialed};
+use chunks::Next;
+use head::{Framing, Known};
+use outbox::{Outbox, Unsendable};
+use stream::Stream;
+
+pub(super) use stream::Upgraded;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    opened: Instant,
+    outbox: Outbox,
+    /// What was written last.
+    method: Method,
+    /// What came and was not taken yet.
+    read: BytesMut,
+    /// Of it, in which no end of a head was found.
+    searched: usize,
+    /// How much is read at once.
+    appetite: usize,
+    /// Whether anything came since a request was begun.
+    heard: bool,
+    framing: Framing,
+    keeps: bool,
+    /// Empty, but with room: the next answer's.
+    headers: HeaderMap,
+}
+
+/// Why an exchange ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    #[error("the connection closed before the end of the answer")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Nonsense(&'static str),
+    #[error("the request's body ended before its end")]
+    Upload,
+}
+
+/// Headers that there is always room for, once there was.
+const ROOM: usize = 64;
+/// What is read at once of a head, and at first of a body.
+const LITTLE: usize = 8 * 1_024;
+/// The most that is read of a body at once; one whose reader is slow takes two to four times as much. No head of an
+/// answer may be longer.
+const MUCH: usize = 240 * 1_024;
+
+impl Connection {
+    pub(super) fn over(dialed: Dialed) -> Self {
+        Self {
+            stream: dialed.into(),
+            opened: Instant::now(),
+            outbox: Outbox::default(),
+            method: Method::GET,
+            read: BytesMut::new(),
+            searched: 0,
+            appetite: LITTLE,
+            heard: false,
+            framing: Framing::Nothing,
+            keeps: true,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Begins an exchange; the body is taken out of the request. What is given back is for the head of the answer.
+    pub(super) fn begin(&mut self, request: &mut Request<RequestBody>) -> Response<()> {
+        self.method = request.method().clone();
+        self.outbox.put(request);
+        self.searched = 0;
+        self.heard = false;
+        self.keeps = false;
+        let mut answer = Response::new(());
+        *answer.headers_mut() = mem::take(&mut self.headers);
+        answer
+    }
+
+    /// Keeps the map of a request that has its answer, for the next answer's head.
+    pub(super) fn reuse(&mut self, mut headers: HeaderMap) {
+        if headers.capacity() <= ROOM {
+            headers.clear();
+            self.headers = headers;
+        }
+    }
+
+    /// The body of a request of which nothing was sent.
+    pub(super) fn take_untouched(&mut self) -> Option<RequestBody> {
+        self.outbox.take_untouched()
+    }
+
+    /// Whether anything of an answer came.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Sends on, and reads the head of the answer.
+    ///
+    /// # Errors
+    /// When there is none. One that comes is taken though the request could not be sent (RFC 9112 §9.5).
+    pub(super) fn poll_answer(&mut self, answer: &mut Response<()>, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match self.outbox.poll(&mut self.stream, cx) {
+            Poll::Ready(Err(Unsendable::Body)) => return Poll::Ready(Err(Broken::Upload)),
+            Poll::Ready(Err(Unsendable::Io(error))) if self.outbox.is_untouched() => {
+                return Poll::Ready(Err(Broken::Io(error)));
+            }
+            Poll::Ready(_) | Poll::Pending => {}
+        }
+        loop {
+            if let Some(known) = self.head(answer)? {
+                self.framing = known.framing;
+                self.keeps = known.keeps;
+                return Poll::Ready(Ok(()));
+            }
+            if self.read.len() >= MUCH {
+                return Poll::Ready(Err(Broken::Nonsense("its head is too long")));
+            }
+            match ready!(self.poll_more(cx))? {
+                0 => return Poll::Ready(Err(Broken::Closed)),
+                _ => self.heard = true,
+            }
+        }
+    }
+
+    /// The head of the answer, once it is whole; those that only say that one will come are passed over
+    /// (RFC 9110 §15.2).
+    fn head(&mut self, answer: &mut Response<()>) -> Result<Option<Known>, Broken> {
+        while let Some(length) = head::end(&self.read, self.searched) {
+            self.searched = 0;
+            let known = head::read(self.read.split_to(length), &self.method, answer)?;
+            let status = answer.status();
+            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Some(known));
+            }
+            answer.extensions_mut().clear();
+        }
+        self.searched = self.read.len();
+        Ok(None)
+    }
+
+    /// Sends what is left of a request whose answer has begun.
+    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Whatever hinders it, the answer says what became of it.
+        self.outbox.poll(&mut self.stream, cx).map(drop)
+    }
+
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.outbox.is_over()
+    }
+
+    /// The next data of the answer's body.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            let length = self.read.len();
+            let taken = match &mut self.framing {
+                Framing::Nothing | Framing::Length(0) => return Poll::Ready(None),
+                Framing::Chunked(chunks) => match chunks.next(&mut self.read)? {
+                    Next::Data(data) => return Poll::Ready(Some(Ok(data))),
+                    Next::Over => return Poll::Ready(None),
+                    Next::More => 0,
+                },
+                Framing::Length(left) => {
+                    let taken = usize::try_from(*left).map_or(length, |left| left.min(length));
+                    *left = left.saturating_sub(taken.try_into().unwrap_or(u64::MAX));
+                    taken
+                }
+                Framing::UntilClose => length,
+            };
+            if taken > 0 {
+                return Poll::Ready(Some(Ok(self.read.split_to(taken).freeze())));
+            }
+            match (ready!(self.poll_more(cx))?, &self.framing) {
+                (0, Framing::UntilClose) => self.framing = Framing::Nothing,
+                (0, _) => return Poll::Ready(Some(Err(Broken::Closed))),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether nothing of the answer is still to come.
+    pub(super) fn is_over(&self) -> bool {
+        match &self.framing {
+            Framing::Nothing | Framing::Length(0) => true,
+            Framing::Chunked(chunks) => chunks.are_over(),
+            Framing::Length(_) | Framing::UntilClose => false,
+        }
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match &self.framing {
+            Framing::Nothing => SizeHint::with_exact(0),
+            Framing::Length(left) => SizeHint::with_exact(*left),
+            Framing::Chunked(_) | Framing::UntilClose => SizeHint::default(),
+        }
+    }
+
+    /// Whether it is good for another request. What came beyond the answer nobody asked for, and nobody knows what it is.
+    pub(super) fn is_good(&self) -> bool {
+        self.keeps && self.is_over() && self.outbox.is_over() && self.read.is_empty()
+    }
+
+    /// Leaves it until it is needed again.
+    pub(super) fn rest(&mut self) {
+        if self.appetite > LITTLE {
+            self.appetite = LITTLE;
+            self.read = BytesMut::new();
+        }
+    }
+
+    /// Whether the other side has left it alone while nothing was asked of it.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.stream.is_quiet()
+    }
+
+    /// The connection after a 101.
+    pub(super) fn upgraded(self) -> Upgraded {
+        Upgraded {
+            ahead: self.read,
+            stream: self.stream,
+        }
+    }
+
+    /// Reads; 0 bytes are the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // Of a short message much is left, and the next may have it.
+        let room = self.read.capacity().saturating_sub(self.read.len());
+        if room < self.appetite / 2 {
+            self.read.reserve(self.appetite);
+        }
+        let room = self.read.capacity().saturating_sub(self.read.len());
+        let length = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))?;
+        if length >= room {
+            self.appetite = self.appetite.saturating_mul(2).min(MUCH);
+        } else if length < self.appetite / 4 {
+            self.appetite = (self.appetite / 2).max(LITTLE);
+        }
+        Poll::Ready(Ok(length))
+    }
+}
+
+#[cfg(test)]
+mod tests;

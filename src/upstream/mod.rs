@@ -282,6 +282,7 @@ impl Upstream {
         } = request;
         let authorization = authorization
             .filter(|_| self.settings.authorization == AuthorizationOwner::Application && !permit.is_bare());
+            ..
         if permit.is_bare() {
             parts.headers.remove(header::COOKIE);
             // To some applications it would be another request than a preflight.

@@ -48,6 +48,7 @@ use crate::{
     upstream::{
         self, Arrival, Upstreams,
         body::Body,
+        glance::Seen,
         headers::{ScrubSettings, Scrubbed, Scrubber},
         lifeline::{Asked, Ground, Holder, Lifeline},
         target::Target,
@@ -145,7 +146,8 @@ impl Gateway {
         visit: &mut Visit<'_>,
     ) -> Result<Response<Body>, Error> {
         let now = visit.now;
-        let target = Target::read(&head)?;
+        let seen = Seen::from(&*head);
+        let target = Target::read(seen)?;
         visit.arrived_at(&target);
         if let Some(manner) = self.asked_in(&target) {
             return Ok(Box::pin(self.answer(manner, *head, &target, peer.address, visit)).await);
@@ -157,7 +159,7 @@ impl Gateway {
             return Err(Error::MethodUnsupported);
         }
         let origin = self.routes.origin(target.host(), target.port()).ok_or(Error::NoRoute)?;
-        visit.reader = Reader::of(&head, &origin);
+        visit.reader = Reader::of(seen, &origin);
         let (scrubbed, credential) = self.scrubber.scrub(head, body, target, peer.address);
 
         visit.address = address_of(&scrubbed, peer.address);
@@ -190,10 +192,7 @@ impl Gateway {
             Decision::Allow(permit) => {
                 visit.allowed(&permit);
                 let vouched = self.vouch(&permit, &origin, &credential, visit, now)?;
-                let arrival = Arrival {
-                    origin: &origin,
-                    peer: peer.address,
-                };
+                let arrival = Arrival { origin: &origin, peer };
                 let lifeline = self.lifeline(asked, &permit, visit);
                 let stopwatch = Stopwatch::start();
                 let answer = self
@@ -247,8 +246,13 @@ impl Gateway {
 
 /// Methods are told apart by case (RFC 9110 §9.1), and some applications read `post` as POST all the same (I1).
 fn is_unsupported(method: &Method) -> bool {
-    let in_small_letters = || method.as_str().bytes().any(|b| b.is_ascii_lowercase());
-    matches!(*method, Method::CONNECT | Method::TRACE) || in_small_letters()
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            false
+        }
+        Method::CONNECT | Method::TRACE => true,
+        ref other => other.as_str().bytes().any(|b| b.is_ascii_lowercase()),
+    }
 }
 
 /// Where the client is, as far as trusted proxies vouch for it (I7).

@@ -179,8 +179,12 @@ async fn receive<H: Handle>(
                 peer: visitor.peer.clone(),
                 entrance,
             };
-            // In a box, for a connection keeps the room for it while nothing is asked.
-            let service = service_fn(move |request| Box::pin(reception.clone().answer(request)));
+            // In a box, for a connection keeps the room for it while nothing is asked. The box is there first, so that the
+            // answer begins in it and is not copied there.
+            let service = service_fn(move |request| {
+                let room = Box::new_uninit();
+                Box::into_pin(Box::write(room, reception.clone().answer(request)))
+            });
             connection::serve(visitor, carried, &shared.limits, closing, service).await;
         });
     }

@@ -33,11 +33,10 @@ pub mod wire;
 
 use std::{
     borrow::Cow,
-    net::IpAddr,
     sync::{Arc, OnceLock, atomic::AtomicUsize},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
@@ -50,6 +49,7 @@ pub use settings::{
 pub use template::identity_header;
 
 use crate::{
+    identity::Peer,
     oauth::jwt::SigningKey,
     policy::{Origin, Permit, RouteId},
     telemetry::Metrics,
@@ -72,7 +72,7 @@ use vouch::Vouched;
 #[derive(Clone, Debug)]
 pub struct Arrival<'a> {
     pub origin: &'a Origin,
-    pub peer: IpAddr,
+    pub peer: &'a Peer,
 }
 
 /// What an upstream did instead of answering.
@@ -277,6 +277,7 @@ impl Upstream {
             forwarded_for,
             upgrade,
             authorization,
+            ..
         } = request;
         let authorization = authorization
             .filter(|_| self.settings.authorization == AuthorizationOwner::Application && !permit.is_bare());
@@ -305,40 +306,39 @@ impl Upstream {
                 | BodyError::Abandoned(_) => UpstreamError::ClientGone,
             })?,
         };
-        let mut request = Request::new(body);
-        *request.method_mut() = parts.method;
-        *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = match &self.settings.prefix {
+        let received = std::mem::replace(&mut parts.version, Version::HTTP_11);
+        parts.uri = match &self.settings.prefix {
             Some(prefix) => prefix.inside(&target),
             None => target.to_uri(),
         };
-        let mut headers = parts.headers;
-        self.settings.edits.request.apply_to_request(&mut headers);
+        // What the server noted there concerns the client's connection alone.
+        parts.extensions = Extensions::new();
+        let headers = &mut parts.headers;
+        self.settings.edits.request.apply_to_request(headers);
         let site = self.site(arrival.origin);
         let host = match (self.settings.preserve_host, self.instances.first()) {
             (false, Some(instance)) => &instance.host,
             (true, _) | (_, None) => &site.authority,
         };
         headers.insert(header::HOST, host.clone());
-        forwarded::write(arrival.peer, &site, &forwarded_for, parts.version, &mut headers);
+        forwarded::write(arrival.peer, &site, &forwarded_for, received, headers);
         if let Some(prefix) = &self.settings.prefix
             && let Ok(prefix) = HeaderValue::try_from(&*prefix.path)
         {
             headers.insert(prefix::X_FORWARDED_PREFIX, prefix);
         }
         if let Some(identity) = permit.identity() {
-            template::write(identity, &self.settings.identity_headers, &mut headers)?;
+            template::write(identity, &self.settings.identity_headers, headers)?;
         }
         if let Some(authorization) = authorization {
             headers.insert(header::AUTHORIZATION, authorization);
         }
-        vouched.write(&mut headers);
+        vouched.write(headers);
         if upgrade.is_some() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
-        *request.headers_mut() = headers;
-        Ok((request, progress, upgrade))
+        Ok((Request::from_parts(*parts, body), progress, upgrade))
     }
 
     /// Says of the application's places what they are called outside, where it cannot know.
@@ -393,23 +393,10 @@ impl Upstream {
 
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
 fn clean(headers: &mut HeaderMap) {
-    let going = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).count();
-    if going == 0 {
-        return;
+    if headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
+        remove_nominated(headers);
+        remove_all(headers, is_hop_by_hop);
     }
-    // What most answers say of their connection nominates nothing.
-    let is_kept = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
-    if going == 1 && headers.contains_key(header::CONNECTION) && headers.get_all(header::CONNECTION).iter().all(is_kept)
-    {
-        headers.remove(header::CONNECTION);
-        return;
-    }
-    remove_nominated(headers);
-    // Where both stand, the chunks tell where the body ends (RFC 9112 §6.3).
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    remove_all(headers, is_hop_by_hop);
 }
 
 fn is_hop_by_hop(name: &str) -> bool {

@@ -189,6 +189,8 @@ pub struct Streamed {
     source: Source,
     /// Whether any of it was passed on.
     has_begun: bool,
+    /// Why it ends here.
+    broken: Option<BodyError>,
     /// Where the request has a body.
     upload: Option<Arc<Progress>>,
     /// Of one of several servers.
@@ -209,6 +211,7 @@ impl Streamed {
         let mut streamed = Self {
             source,
             has_begun: false,
+            broken: None,
             upload,
             load,
             patience,
@@ -221,8 +224,17 @@ impl Streamed {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = Pin::new(&mut self.source).poll_frame(cx);
         let mut frame = self.patience.with(frame, cx);
+        if let Poll::Ready(Some(Err(error))) = frame {
+            // What came before it goes out first: whoever is told of an error drops what was not sent yet.
+            self.broken = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if is_trailers(&frame) {
             frame = trailers_of(frame, clean_answer);
         }

@@ -1,21 +1,16 @@
 //! Which of several servers a request goes to, and when it goes to a second one.
 
-use std::{
-    ptr,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{ptr, sync::atomic::Ordering};
 
 use http::Request;
 use tokio::time::Instant;
 
 use super::{
     Balance, Upstream, UpstreamError,
-    again::Again,
-    body::{Progress, RequestBody},
+    body::RequestBody,
     condition::{Condition, Load},
-    headers::Taken,
+    exchange::Exchange,
     instance::{Answered, Failed, Instance},
-    lifeline::Lifeline,
 };
 
 impl Upstream {
@@ -23,16 +18,12 @@ impl Upstream {
     /// ask twice (F-07).
     pub(super) async fn balanced(
         &self,
-        taken: &Arc<Taken>,
         request: Request<RequestBody>,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
+        exchange: &mut Exchange<'_>,
     ) -> Result<(Answered, Option<Load>), UpstreamError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let first = self.choose(turn, None).ok_or_else(nowhere)?;
-        let mut again = Again::default();
-        let first_time = self.observed(first, taken, request, &mut again, progress, lifeline);
-        let failed = match first_time.await {
+        let failed = match self.observed(first, request, exchange).await {
             Ok(answered) => return Ok(answered),
             Err(failed) => failed,
         };
@@ -42,25 +33,21 @@ impl Upstream {
         let request = match failed.unsent {
             Some(unsent) => *unsent,
             // What broke off may have been seen to in part.
-            None => self.second_attempt(&mut again, failed.error)?,
+            None => self.second_attempt(&mut exchange.again, failed.error)?,
         };
         self.count_retry();
-        let second_time = self.observed(second, taken, request, &mut again, progress, lifeline);
-        Ok(second_time.await?)
+        Ok(self.observed(second, request, exchange).await?)
     }
 
     /// One attempt, which counts for the condition of who is asked.
     async fn observed(
         &self,
         instance: &Instance,
-        taken: &Arc<Taken>,
         request: Request<RequestBody>,
-        again: &mut Again,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
+        exchange: &mut Exchange<'_>,
     ) -> Result<(Answered, Option<Load>), Failed> {
         let load = instance.condition.as_ref().map(Load::on);
-        let outcome = self.attempt(instance, taken, request, again, progress, lifeline).await;
+        let outcome = self.attempt(instance, request, exchange).await;
         if let Some(condition) = &instance.condition {
             match &outcome {
                 Ok(_) => condition.answered(&instance.name),

@@ -13,6 +13,7 @@ use super::{
     Upstream, UpstreamError,
     again::Again,
     body::{Progress, RequestBody, Source, UploadEnd},
+    headers::Taken,
     http1::Broken,
     instance::{Answered, Failed},
     lease::Lease,
@@ -20,6 +21,17 @@ use super::{
     pool::Pool,
 };
 use crate::time::Alarm;
+
+/// What goes with a request, whichever servers it is sent to.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    /// What trailers may not say either.
+    pub(super) taken: &'a Arc<Taken>,
+    /// Where there is a body.
+    pub(super) progress: Option<&'a Progress>,
+    pub(super) lifeline: &'a mut Lifeline,
+    pub(super) again: Again,
+}
 
 impl Upstream {
     /// Sends a request; once more where a connection that was used before closed without a word (F-07).
@@ -30,12 +42,10 @@ impl Upstream {
         &self,
         pool: &Arc<Pool>,
         mut request: Request<RequestBody>,
-        again: &mut Again,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
+        exchange: &mut Exchange<'_>,
     ) -> Result<Answered, Failed> {
-        let connect = lifeline.at_most(self.settings.timeouts.connect);
-        let mut lease = match pool.lease(again, connect).await {
+        let connect = exchange.lifeline.at_most(self.settings.timeouts.connect);
+        let mut lease = match pool.lease(&exchange.again, connect).await {
             Ok(lease) => lease,
             Err(error) => return Err(Failed::unsent(error, request)),
         };
@@ -43,14 +53,14 @@ impl Upstream {
             let mut response = lease.begin(&mut request);
             let answered = {
                 let (alarm, answer) = lease.answer(&mut response);
-                self.in_time(alarm, pin!(answer), progress, lifeline).await?
+                self.in_time(alarm, pin!(answer), exchange).await?
             };
             let Err(broken) = answered else {
                 let headers = mem::take(request.headers_mut());
                 return Ok(response.map(|()| Source::Connection(lease.answered(headers))));
             };
-            self.once_more(&broken, &mut lease, &mut request, again, progress)?;
-            let connect = lifeline.at_most(self.settings.timeouts.connect);
+            self.once_more(&broken, &mut lease, &mut request, exchange)?;
+            let connect = exchange.lifeline.at_most(self.settings.timeouts.connect);
             lease = match lease.pool().open(connect).await {
                 Ok(fresh) => fresh,
                 Err(error) => return Err(Failed::unsent(error, request)),
@@ -64,10 +74,10 @@ impl Upstream {
         &self,
         alarm: &mut Alarm,
         mut answer: Pin<&mut impl Future<Output = T>>,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
+        exchange: &mut Exchange<'_>,
     ) -> Result<T, UpstreamError> {
-        if let Some(progress) = progress {
+        let lifeline = &mut *exchange.lifeline;
+        if let Some(progress) = exchange.progress {
             let uploaded = pin!(async {
                 tokio::select! {
                     answer = &mut answer => Ok(Some(answer)),
@@ -95,10 +105,9 @@ impl Upstream {
         broken: &Broken,
         lease: &mut Lease,
         request: &mut Request<RequestBody>,
-        again: &mut Again,
-        progress: Option<&Progress>,
+        exchange: &mut Exchange<'_>,
     ) -> Result<(), Failed> {
-        let error = failure(broken, progress);
+        let error = failure(broken, exchange.progress);
         if let Some(body) = lease.take_untouched() {
             *request.body_mut() = body;
             return match lease.used {
@@ -110,10 +119,10 @@ impl Upstream {
             };
         }
         if lease.has_heard() {
-            again.give_up();
+            exchange.again.give_up();
         }
         let broke_off = matches!(error, UpstreamError::Unreachable(_));
-        match lease.used && broke_off && progress.is_none() && again.may_repeat(request) {
+        match lease.used && broke_off && exchange.progress.is_none() && exchange.again.may_repeat(request) {
             true => Ok(()),
             false => Err(error.into()),
         }

@@ -6,13 +6,11 @@ use http::{HeaderValue, Request, Response, header};
 
 use super::{
     Destination, DestinationScheme, Settings, Upstream, UpstreamError,
-    again::Again,
-    body::{Progress, RequestBody, Source},
+    body::{RequestBody, Source},
     condition::{Condition, Load},
     dial::Dialer,
-    headers::Taken,
+    exchange::Exchange,
     health::Checks,
-    lifeline::Lifeline,
     pool::Pool,
     trunk::Trunk,
 };
@@ -144,18 +142,12 @@ impl Upstream {
     /// The head of the answer, of the only server or of one of several.
     pub(super) async fn answer(
         &self,
-        taken: &Arc<Taken>,
         request: Request<RequestBody>,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
+        exchange: &mut Exchange<'_>,
     ) -> Result<(Answered, Option<Load>), UpstreamError> {
         match &*self.instances {
-            [only] => {
-                let mut again = Again::default();
-                let answered = self.attempt(only, taken, request, &mut again, progress, lifeline).await;
-                Ok((answered?, None))
-            }
-            _ => self.balanced(taken, request, progress, lifeline).await,
+            [only] => Ok((self.attempt(only, request, exchange).await?, None)),
+            _ => self.balanced(request, exchange).await,
         }
     }
 
@@ -163,25 +155,19 @@ impl Upstream {
     pub(super) async fn attempt(
         &self,
         instance: &Instance,
-        taken: &Arc<Taken>,
         mut request: Request<RequestBody>,
-        again: &mut Again,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
+        exchange: &mut Exchange<'_>,
     ) -> Result<Answered, Failed> {
         if !self.settings.preserve_host {
             request.headers_mut().insert(header::HOST, instance.host.clone());
         }
         if self.instances.len() > 1 {
             // Another one may be asked.
-            again.keep(&request);
+            exchange.again.keep(&request);
         }
         match &instance.line {
-            Line::Http1(pool) => self.exchange(pool, request, again, progress, lifeline).await,
-            Line::Http2(trunk) => {
-                self.exchange_stream(trunk, taken, request, again, progress, lifeline)
-                    .await
-            }
+            Line::Http1(pool) => self.exchange(pool, request, exchange).await,
+            Line::Http2(trunk) => self.exchange_stream(trunk, request, exchange).await,
         }
     }
 }

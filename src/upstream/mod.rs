@@ -59,6 +59,7 @@ use again::Again;
 use assertion::Signer;
 use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed};
 use condition::Load;
+use exchange::Exchange;
 use forwarded::Site;
 use headers::{OwnCookies, Scrubbed, Scrubber, Taken, remove_all, remove_nominated};
 use health::Checks;
@@ -197,22 +198,21 @@ impl Upstreams {
             return Ok(Response::new(Body::empty()));
         }
         let (request, progress, upgrade) = upstream.outgoing(request, &permit, vouched, &arrival)?;
+        let mut exchange = Exchange {
+            taken: &self.taken,
+            progress: progress.as_deref(),
+            lifeline: &mut lifeline,
+            again: Again::default(),
+        };
         let (response, load) = match &*upstream.instances {
             [
                 Instance {
                     line: Line::Http1(pool),
                     ..
                 },
-            ] => {
-                let mut again = Again::default();
-                let answer = upstream.exchange(pool, request, &mut again, progress.as_deref(), &mut lifeline);
-                (answer.await?, None)
-            }
+            ] => (upstream.exchange(pool, request, &mut exchange).await?, None),
             // In a box, for most upstreams are one server and HTTP/1, and spare the room.
-            _ => {
-                let answer = upstream.answer(&self.taken, request, progress.as_deref(), &mut lifeline);
-                Box::pin(answer).await?
-            }
+            _ => Box::pin(upstream.answer(request, &mut exchange)).await?,
         };
         let mut response = match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => upstream.upgraded(response, upgrade, load, lifeline)?,

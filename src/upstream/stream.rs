@@ -1,6 +1,6 @@
 //! An exchange on a connection that others share: the request for HTTP/2, and when it is sent once more.
 
-use std::{error::Error, io, pin::pin, sync::Arc};
+use std::{error::Error, io, pin::pin};
 
 use h2::Reason;
 use http::{
@@ -11,12 +11,9 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
     Upstream, UpstreamError,
-    again::Again,
     body::{Progress, RequestBody, Source},
-    exchange::fault_of_the_upload,
-    headers::Taken,
+    exchange::{Exchange, fault_of_the_upload},
     instance::{Answered, Failed},
-    lifeline::Lifeline,
     trunk::{Trunk, Turn},
 };
 use crate::time::Alarm;
@@ -27,16 +24,14 @@ impl Upstream {
     pub(super) async fn exchange_stream(
         &self,
         trunk: &Trunk,
-        taken: &Arc<Taken>,
         request: Request<RequestBody>,
-        again: &mut Again,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
+        exchange: &mut Exchange<'_>,
     ) -> Result<Answered, Failed> {
-        let connect = lifeline.at_most(self.settings.timeouts.connect);
+        let progress = exchange.progress;
+        let connect = exchange.lifeline.at_most(self.settings.timeouts.connect);
         let mut request = translated(request, trunk.scheme())?;
-        let leash = request.body_mut().share(taken);
-        let turn = match again.is_spent() {
+        let leash = request.body_mut().share(exchange.taken);
+        let turn = match exchange.again.is_spent() {
             true => trunk.fresh(connect).await,
             false => trunk.turn(connect).await,
         };
@@ -44,10 +39,10 @@ impl Upstream {
             Ok(turn) => turn,
             Err(error) => return Err(Failed::unsent(error, request)),
         };
-        again.keep(&request);
+        exchange.again.keep(&request);
         let was_used = turn.is_used();
         let mut alarm = Alarm::default();
-        let mut error = match self.ask(&mut turn, request, &mut alarm, progress, lifeline).await? {
+        let mut error = match self.ask(&mut turn, request, &mut alarm, exchange).await? {
             Ok(response) => return Ok(response.map(|body| Source::Stream(body, Box::new((turn, leash))))),
             Err(error) => error,
         };
@@ -55,8 +50,13 @@ impl Upstream {
         let error = error.into_error();
         let request = match unsent {
             Some(request) => request,
-            None if was_left_alone(&error) => again.spend_untouched().ok_or_else(|| failure_of(&error, progress))?,
-            None if was_used && broke_off(&error) => self.second_attempt(again, failure_of(&error, progress))?,
+            None if was_left_alone(&error) => exchange
+                .again
+                .spend_untouched()
+                .ok_or_else(|| failure_of(&error, progress))?,
+            None if was_used && broke_off(&error) => {
+                self.second_attempt(&mut exchange.again, failure_of(&error, progress))?
+            }
             None => return Err(failure_of(&error, progress).into()),
         };
         if is_refusal(&error) && self.instances.len() > 1 {
@@ -64,7 +64,7 @@ impl Upstream {
             return Err(Failed::unsent(failure_of(&error, progress), request));
         }
         let request = translated(request, trunk.scheme())?;
-        let connect = lifeline.at_most(self.settings.timeouts.connect);
+        let connect = exchange.lifeline.at_most(self.settings.timeouts.connect);
         let turn = match is_refusal(&error) {
             true => trunk.another(turn, connect).await,
             false => {
@@ -77,7 +77,7 @@ impl Upstream {
             Err(error) => return Err(Failed::unsent(error, request)),
         };
         self.count_retry();
-        match self.ask(&mut turn, request, &mut alarm, progress, lifeline).await? {
+        match self.ask(&mut turn, request, &mut alarm, exchange).await? {
             Ok(response) => Ok(response.map(|body| Source::Stream(body, Box::new((turn, leash))))),
             Err(error) => Err(failure_of(&error.into_error(), progress).into()),
         }
@@ -88,11 +88,10 @@ impl Upstream {
         turn: &mut Turn,
         request: Request<RequestBody>,
         alarm: &mut Alarm,
-        progress: Option<&Progress>,
-        lifeline: &mut Lifeline,
+        exchange: &mut Exchange<'_>,
     ) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, UpstreamError> {
         let answer = pin!(turn.sender.try_send_request(request));
-        let answer = self.in_time(alarm, answer, progress, lifeline).await;
+        let answer = self.in_time(alarm, answer, exchange).await;
         match &answer {
             Ok(Ok(_)) => turn.answered(),
             Err(UpstreamError::TimedOut | UpstreamError::Over | UpstreamError::OverInUpload) => turn.retire_if_silent(),

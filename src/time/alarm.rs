@@ -1,12 +1,15 @@
 //! A timer for waits that are nearly always over before their time.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// A timer that is kept from one wait to the next.
 ///
@@ -23,10 +26,10 @@ impl Alarm {
             timer.as_mut().reset(deadline);
         }
         while timer.deadline() < deadline {
-            ready!(timer.as_mut().poll(cx));
+            ready!(ring(timer, cx));
             timer.as_mut().reset(deadline);
         }
-        timer.as_mut().poll(cx)
+        ring(timer, cx)
     }
 
     /// What the work comes to, or nothing when it takes longer than `limit`.
@@ -45,6 +48,11 @@ impl Alarm {
         })
         .await
     }
+}
+
+/// Asked also where the task has done as much in its turn as it may: work that never rests would never be interrupted.
+fn ring(timer: &mut Pin<Box<Sleep>>, cx: &mut Context<'_>) -> Poll<()> {
+    pin!(unconstrained(timer.as_mut())).poll(cx)
 }
 
 #[cfg(test)]
@@ -88,6 +96,17 @@ mod tests {
         assert_eq!(alarm.within(2 * BRIEF, pin!(sleep(BRIEF / 4))).await, Some(()));
         sleep(4 * BRIEF).await;
         assert!(waits_out(&mut alarm, BRIEF).await);
+    }
+
+    #[tokio::test]
+    async fn work_that_never_rests_is_interrupted() {
+        let mut alarm = Alarm::default();
+        let work = pin!(std::future::poll_fn(|cx| {
+            while pin!(tokio::task::coop::consume_budget()).poll(cx).is_ready() {}
+            Poll::<()>::Pending
+        }));
+        let waited = tokio::time::timeout(LONG, alarm.within(BRIEF, work));
+        assert_eq!(waited.await, Ok(None));
     }
 
     #[tokio::test]

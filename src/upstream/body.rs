@@ -267,9 +267,10 @@ impl Streamed {
             return;
         };
         match self.upload.take() {
-            Some(upload) if upload.end() == UploadEnd::NotYet => {
+            Some(upload) if lease.is_sending() => {
                 tokio::spawn(crossing::see_out(lease, upload, self.lifeline.take()));
             }
+            Some(upload) if upload.end() != UploadEnd::Complete => {}
             Some(_) | None => lease.give_back(),
         }
     }
@@ -405,6 +406,8 @@ pub(super) enum UploadEnd {
     Complete,
     ClientGone,
     TooLarge,
+    /// The upstream took no more.
+    Refused,
 }
 
 impl RequestBody {
@@ -513,6 +516,12 @@ impl Upload {
     }
 }
 
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.progress.end_as(UploadEnd::Refused);
+    }
+}
+
 impl Upload {
     fn is_let_go(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(shared) = &mut self.shared else { return false };
@@ -538,7 +547,8 @@ impl Progress {
             0 => UploadEnd::NotYet,
             1 => UploadEnd::Complete,
             2 => UploadEnd::ClientGone,
-            _ => UploadEnd::TooLarge,
+            3 => UploadEnd::TooLarge,
+            _ => UploadEnd::Refused,
         }
     }
 

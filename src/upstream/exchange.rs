@@ -158,6 +158,6 @@ pub(super) fn fault_of_the_upload(progress: Option<&Progress>) -> Option<Upstrea
     match progress?.end() {
         UploadEnd::TooLarge => Some(UpstreamError::BodyTooLarge),
         UploadEnd::ClientGone => Some(UpstreamError::ClientGone),
-        UploadEnd::NotYet | UploadEnd::Complete => None,
+        UploadEnd::NotYet | UploadEnd::Complete | UploadEnd::Refused => None,
     }
 }

@@ -69,7 +69,7 @@ impl Lease {
             return self;
         };
         connection.reuse(headers);
-        if connection.has_sent_all() {
+        if connection.has_no_rest() {
             let held = Held::Alone(connection);
             return Self { held, ..self };
         }
@@ -78,6 +78,11 @@ impl Lease {
         let rest = tokio::spawn(poll_fn(move |cx| lock(&sending).poll_rest(cx)));
         let held = Held::Both(shared, AbortOnDropHandle::new(rest));
         Self { held, ..self }
+    }
+
+    /// Whether the request is still being sent.
+    pub(super) fn is_sending(&self) -> bool {
+        matches!(&self.held, Held::Both(_, rest) if !rest.is_finished())
     }
 
     /// Waits until the request is sent, or cannot be.

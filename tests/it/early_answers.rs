@@ -252,6 +252,53 @@ async fn an_application_that_stops_reading_keeps_neither_connection_and_its_answ
 }
 
 #[tokio::test]
+async fn a_connection_on_which_an_upload_broke_off_serves_nobody_else() {
+    let early = Early::open().await;
+    let (address, credential) = (early.house.address, early.bearer());
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let start = format!("POST /raw HTTP/1.1\r\nHost: {address}\r\n{credential}Content-Length: 1000\r\n\r\nhello");
+    client.write_all(start.as_bytes()).await.unwrap();
+    let mut upstream = early.asked().await;
+    upstream.write_all(EVENTS.as_bytes()).await.unwrap();
+    let head = timeout(LONG, head(&mut client)).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    client.shutdown().await.unwrap();
+    // To the application it looks as if the next request were the rest of this one.
+    let _ = upstream.write_all(b"0\r\n\r\n").await;
+    has_ended(upstream).await;
+    let next = format!("GET /raw HTTP/1.1\r\nHost: {address}\r\n{credential}\r\n");
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(next.as_bytes()).await.unwrap();
+    early.asked().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_the_client_has_sent_arrives_whole_though_its_answer_ends_first() {
+    const LENGTH: usize = 3_000_000;
+    let early = Early::open().await;
+    let (address, credential) = (early.house.address, early.bearer());
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (_answer, mut request) = stream.into_split();
+    let start = format!("POST /raw HTTP/1.1\r\nHost: {address}\r\n{credential}Content-Length: {LENGTH}\r\n\r\n");
+    request.write_all(start.as_bytes()).await.unwrap();
+    let upload = tokio::spawn(async move { request.write_all(&[b'x'; LENGTH]).await.map(|()| request) });
+    let mut upstream = early.asked().await;
+    // As much of it as the sockets take is under way; where that is not all, the rest is on its way as well.
+    let sent = timeout(Duration::from_millis(500), upload).await;
+    upstream.write_all(OK.as_bytes()).await.unwrap();
+    let mut taken = 0;
+    let mut some = vec![0; 65_536];
+    while let Ok(length @ 1..) = timeout(LONG, upstream.read(&mut some)).await.expect("it does not end") {
+        taken += length;
+        if taken == LENGTH {
+            break;
+        }
+    }
+    assert_eq!(taken, LENGTH);
+    drop(sent);
+}
+
+#[tokio::test]
 async fn an_upload_ends_when_its_answer_may_not_go_on() {
     let early = Early::open().await;
     let mut browser = Browser::new();

@@ -77,6 +77,23 @@ async fn f_07_an_upstream_that_takes_nothing_of_an_upload_is_given_up() {
 }
 
 #[tokio::test]
+async fn f_07_so_is_one_that_takes_nothing_of_an_upload_in_small_pieces() {
+    let (address, mut arrivals) = upstream_in_hand().await;
+    let house = hasty_house_before(address).await;
+    let request = format!(
+        "POST /raw HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        house.address
+    );
+    let piece: &str = format!("3e8\r\n{}\r\n", "x".repeat(1_000)).leak();
+    let answer = timeout(PATIENCE, answer_to(&house, request, piece.as_bytes())).await;
+    assert!(
+        answer.expect("all is taken and kept").starts_with("HTTP/1.1 504 "),
+        "a stalled upload"
+    );
+    drop(arrivals.recv().await);
+}
+
+#[tokio::test]
 async fn a_client_that_sends_slowly_is_not_taken_for_an_upstream_that_takes_nothing() {
     let (address, mut arrivals) = upstream_in_hand().await;
     let house = hasty_house_before(address).await;

@@ -8,7 +8,11 @@ use super::Broken;
 
 /// Takes the data out of a row of chunks. What stands in their extensions and trailers is nobody's business.
 #[derive(Debug, Default)]
-pub(super) struct Chunks(State);
+pub(super) struct Chunks {
+    state: State,
+    /// Bytes of extensions so far.
+    extensions: usize,
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
@@ -33,6 +37,12 @@ pub(super) enum Next {
 
 /// A line with a chunk's size, extensions and all.
 const LONGEST_LINE: usize = 4 * 1_024;
+/// All extensions together.
+const MOST_EXTENSIONS: usize = 16 * 1_024;
+/// What a line is without them: digits and its end.
+const PLAIN_LINE: usize = 18;
+/// Trailers of one body.
+const TRAILERS: usize = 100;
 /// All trailers together.
 const LONGEST_TRAILERS: usize = 16 * 1_024;
 
@@ -43,12 +53,12 @@ impl Chunks {
     /// When these are no chunks.
     pub(super) fn next(&mut self, read: &mut BytesMut) -> Result<Next, Broken> {
         self.skip(read)?;
-        match self.0 {
+        match self.state {
             State::Over => Ok(Next::Over),
             State::Data(left) if !read.is_empty() => {
                 let length = usize::try_from(left).map_or(read.len(), |left| left.min(read.len()));
                 let data = read.split_to(length).freeze();
-                self.0 = match left.saturating_sub(length.try_into().unwrap_or(u64::MAX)) {
+                self.state = match left.saturating_sub(length.try_into().unwrap_or(u64::MAX)) {
                     0 => State::End,
                     left => State::Data(left),
                 };
@@ -62,20 +72,28 @@ impl Chunks {
     }
 
     pub(super) fn are_over(&self) -> bool {
-        self.0 == State::Over
+        self.state == State::Over
     }
 
     /// Goes past whatever is no data.
     fn skip(&mut self, read: &mut BytesMut) -> Result<(), Broken> {
         loop {
-            let (length, next) = match self.0 {
+            let (length, next) = match self.state {
                 // A line without any number would be taken for 0.
                 State::Size if read.first().is_some_and(|first| !first.is_ascii_hexdigit()) => {
                     return Err(Broken::Nonsense("a chunk has no proper size"));
                 }
                 State::Size => match httparse::parse_chunk_size(read) {
-                    Ok(Status::Complete((length, 0))) if length < LONGEST_LINE => (length, State::Trailers),
-                    Ok(Status::Complete((length, size))) if length < LONGEST_LINE => (length, State::Data(size)),
+                    Ok(Status::Complete((length, size))) if length < LONGEST_LINE => {
+                        self.extensions = self.extensions.saturating_add(length.saturating_sub(PLAIN_LINE));
+                        if self.extensions > MOST_EXTENSIONS {
+                            return Err(Broken::Nonsense("its chunks have too many extensions"));
+                        }
+                        match size {
+                            0 => (length, State::Trailers),
+                            size => (length, State::Data(size)),
+                        }
+                    }
                     Ok(Status::Partial) if read.len() < LONGEST_LINE => return Ok(()),
                     Ok(_) | Err(_) => return Err(Broken::Nonsense("a chunk has no proper size")),
                 },
@@ -86,14 +104,20 @@ impl Chunks {
                 },
                 State::Trailers => match (&**read, memmem::find(read, b"\r\n\r\n")) {
                     ([b'\r', b'\n', ..], _) => (2, State::Over),
-                    (_, Some(at)) if at < LONGEST_TRAILERS => (at.saturating_add(4), State::Over),
+                    (_, Some(at)) if at < LONGEST_TRAILERS => {
+                        let mut lines = [httparse::EMPTY_HEADER; TRAILERS];
+                        match httparse::parse_headers(read, &mut lines) {
+                            Ok(Status::Complete((length, _))) => (length, State::Over),
+                            Ok(Status::Partial) | Err(_) => return Err(Broken::Nonsense("its trailers are none")),
+                        }
+                    }
                     (short, None) if short.len() < LONGEST_TRAILERS => return Ok(()),
                     _ => return Err(Broken::Nonsense("its trailers are too long")),
                 },
                 State::Data(_) | State::Over => return Ok(()),
             };
             read.advance(length);
-            self.0 = next;
+            self.state = next;
         }
     }
 }
@@ -157,6 +181,8 @@ mod tests {
             "4\r\nwiki\n\n0\r\n\r\n",
             &format!("4;{}\r\n", "a".repeat(LONGEST_LINE)),
             &format!("0\r\nX: {}\r\n\r\n", "a".repeat(LONGEST_TRAILERS)),
+            "0\r\nwiki\r\n\r\n",
+            &format!("1;{}\r\nw\r\n", "a".repeat(200)).repeat(100),
         ] {
             for size in [1, 3, bytes.len()] {
                 assert!(body(bytes.as_bytes(), size).is_err(), "{bytes:?}");

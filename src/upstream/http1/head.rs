@@ -124,6 +124,13 @@ pub(super) fn read(head: BytesMut, method: &Method, answer: &mut Response<()>) -
         answer.extensions_mut().insert(reason);
     }
     *answer.status_mut() = status;
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        // It has no body, and nobody asks what else it says.
+        return Ok(Known {
+            framing: Framing::Nothing,
+            keeps: true,
+        });
+    }
     let headers = answer.headers_mut();
     headers.clear();
     headers.reserve(parsed.headers.len());

@@ -11,7 +11,7 @@ mod stream;
 use std::{
     io, mem,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -41,6 +41,12 @@ pub(super) struct Connection {
     searched: usize,
     /// How much is read at once.
     appetite: usize,
+    /// Whether it was more than a little since the connection rested.
+    is_grown: bool,
+    /// Heads that only said that an answer will come.
+    interim: usize,
+    /// Who waits for the answer while the request is still sent by somebody else.
+    waiting: Option<Waker>,
     /// Whether anything came since a request was begun.
     heard: bool,
     framing: Framing,
@@ -62,6 +68,8 @@ pub enum Broken {
     Upload,
 }
 
+/// How often an answer may be announced before it comes.
+const INTERIM: usize = 16;
 /// Headers that there is always room for, once there was.
 const ROOM: usize = 64;
 /// What is read at once of a head, and at first of a body.
@@ -80,6 +88,9 @@ impl Connection {
             read: BytesMut::new(),
             searched: 0,
             appetite: LITTLE,
+            is_grown: false,
+            interim: 0,
+            waiting: None,
             heard: false,
             framing: Framing::Nothing,
             keeps: true,
@@ -96,6 +107,7 @@ impl Connection {
         self.method = request.method().clone();
         self.outbox.put(request);
         self.searched = 0;
+        self.interim = 0;
         self.heard = false;
         self.keeps = false;
         let mut answer = Response::new(());
@@ -153,6 +165,9 @@ impl Connection {
     /// (RFC 9110 §15.2).
     fn head(&mut self, answer: &mut Response<()>) -> Result<Option<Known>, Broken> {
         while let Some(length) = head::end(&self.read, self.searched) {
+            if length > MUCH {
+                return Err(Broken::Nonsense("its head is too long"));
+            }
             self.searched = 0;
             let known = head::read(self.read.split_to(length), &self.method, answer)?;
             let status = answer.status();
@@ -160,6 +175,10 @@ impl Connection {
                 return Ok(Some(known));
             }
             answer.extensions_mut().clear();
+            self.interim = self.interim.saturating_add(1);
+            if self.interim > INTERIM {
+                return Err(Broken::Nonsense("it says again and again that an answer will come"));
+            }
         }
         self.searched = self.read.len();
         Ok(None)
@@ -167,16 +186,27 @@ impl Connection {
 
     /// Sends what is left of a request whose answer has begun.
     pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Whatever hinders it, the answer says what became of it.
-        self.outbox.poll(&mut self.stream, cx).map(drop)
+        // Where the other side takes no more, its answer says why.
+        let _ = ready!(self.outbox.poll(&mut self.stream, cx));
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+        Poll::Ready(())
     }
 
-    pub(super) fn has_sent_all(&self) -> bool {
-        self.outbox.is_over()
+    /// Whether nothing is left of it.
+    pub(super) fn has_no_rest(&self) -> bool {
+        self.outbox.is_done()
     }
 
     /// The next data of the answer's body.
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        if self.outbox.is_broken() {
+            return Poll::Ready(Some(Err(Broken::Upload)));
+        }
+        if !self.outbox.is_done() {
+            self.waiting = Some(cx.waker().clone());
+        }
         loop {
             let length = self.read.len();
             let taken = match &mut self.framing {
@@ -228,10 +258,11 @@ impl Connection {
 
     /// Leaves it until it is needed again.
     pub(super) fn rest(&mut self) {
-        if self.appetite > LITTLE {
+        if mem::take(&mut self.is_grown) {
             self.appetite = LITTLE;
             self.read = BytesMut::new();
         }
+        self.outbox.rest();
     }
 
     /// Whether the other side has left it alone while nothing was asked of it.
@@ -258,6 +289,7 @@ impl Connection {
         let length = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read))?;
         if length >= room {
             self.appetite = self.appetite.saturating_mul(2).min(MUCH);
+            self.is_grown = true;
         } else if length < self.appetite / 4 {
             self.appetite = (self.appetite / 2).max(LITTLE);
         }

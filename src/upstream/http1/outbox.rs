@@ -38,6 +38,10 @@ enum State {
     Last,
     /// All was sent, or nothing ever was to be.
     Over,
+    /// The other side takes no more.
+    Failed,
+    /// The other side waits for more, and there is none.
+    Broken,
 }
 
 /// Why a request does not get out.
@@ -51,6 +55,8 @@ pub(super) enum Unsendable {
 
 /// What goes out together with the head, so that most requests are one piece.
 const SHORT: usize = 2 * 1_024;
+/// What most heads need, and what goes out with them.
+const ROOM: usize = 16 * 1_024;
 
 impl Default for Outbox {
     fn default() -> Self {
@@ -86,8 +92,26 @@ impl Outbox {
         self.state == State::Untouched
     }
 
+    /// Keeps no more room than the next request is likely to need.
+    pub(super) fn rest(&mut self) {
+        if self.head.capacity() > ROOM {
+            self.head = Vec::new();
+        }
+    }
+
+    /// Whether the body ended before its end.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
+    /// Whether all was sent.
     pub(super) fn is_over(&self) -> bool {
         self.state == State::Over
+    }
+
+    /// Whether nothing more will be sent.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.state, State::Over | State::Failed | State::Broken)
     }
 
     /// Ready when all was sent.
@@ -99,18 +123,20 @@ impl Outbox {
         io: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Unsendable>> {
-        if self.is_over() {
+        if self.is_done() {
             return Poll::Ready(Ok(()));
         }
         let sent = ready!(self.send(io, cx));
-        if sent.is_err() && !self.is_untouched() {
-            self.end();
+        match &sent {
+            Err(Unsendable::Body) => self.end(State::Broken),
+            Err(Unsendable::Io(_)) if !self.is_untouched() => self.end(State::Failed),
+            Err(Unsendable::Io(_)) | Ok(()) => {}
         }
         Poll::Ready(sent)
     }
 
-    fn end(&mut self) {
-        self.state = State::Over;
+    fn end(&mut self, state: State) {
+        self.state = state;
         self.data = Bytes::new();
         self.tail = b"";
         self.body = RequestBody::Empty;
@@ -118,11 +144,9 @@ impl Outbox {
 
     fn send(&mut self, io: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<Result<(), Unsendable>> {
         loop {
-            if self.framing != Sent::Nothing
-                && self.state != State::Last
-                && self.data.is_empty()
-                && self.tail.is_empty()
-            {
+            // No more is taken of the body than the other side takes, but what goes out with the head.
+            let has_room = self.is_empty() || self.is_untouched();
+            if self.framing != Sent::Nothing && self.state != State::Last && has_room {
                 let has_more = self.refill(cx)?;
                 // Nothing to add: what is there goes out, and then it is waited for.
                 if has_more.is_pending() && self.head.len() == self.sent {
@@ -140,7 +164,7 @@ impl Outbox {
             }
             if self.framing == Sent::Nothing || self.state == State::Last {
                 ready!(Pin::new(&mut *io).poll_flush(cx)).map_err(Unsendable::Io)?;
-                self.end();
+                self.end(State::Over);
                 return Poll::Ready(Ok(()));
             }
         }

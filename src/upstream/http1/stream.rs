@@ -1,8 +1,9 @@
 //! What an HTTP/1.1 connection runs over.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
 
@@ -10,6 +11,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
+    task::unconstrained,
 };
 
 use crate::upstream::{
@@ -43,9 +45,12 @@ impl Stream {
             Self::Unix(stream) => stream.try_read(&mut room),
             Self::Tls(stream) => {
                 let mut cx = Context::from_waker(Waker::noop());
-                return Pin::new(stream)
-                    .poll_read(&mut cx, &mut ReadBuf::new(&mut room))
-                    .is_pending();
+                let mut buffer = ReadBuf::new(&mut room);
+                // Whoever has done much in its turn is told that nothing is there.
+                let read = pin!(unconstrained(poll_fn(
+                    |cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer)
+                )));
+                return read.poll(&mut cx).is_pending();
             }
         };
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)

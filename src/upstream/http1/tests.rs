@@ -115,7 +115,7 @@ async fn a_body_ends_where_its_head_says_and_the_connection_serves_again_where_i
             true,
         ),
         (
-            "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nw",
+            "HTTP/1.1 103 Early Hints\r\nLink: a\r\nContent-Length: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nw",
             "w",
             true,
         ),
@@ -210,8 +210,12 @@ async fn what_two_programs_could_read_differently_is_no_answer() {
         .await
         .0;
     assert!(matches!(http_1_0, Err(Broken::Nonsense(_))), "{http_1_0:?}");
-    let endless = got(&format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(MUCH))).await.0;
-    assert!(matches!(endless, Err(Broken::Nonsense(_))), "{endless:?}");
+    for end in ["", "\r\n\r\n"] {
+        let long = got(&format!("HTTP/1.1 200 OK\r\nA: {}{end}", "b".repeat(MUCH))).await.0;
+        assert!(matches!(long, Err(Broken::Nonsense(_))), "{long:?}");
+    }
+    let announced = got(&"HTTP/1.1 100 Continue\r\n\r\n".repeat(INTERIM + 1)).await.0;
+    assert!(matches!(announced, Err(Broken::Nonsense(_))), "{announced:?}");
 }
 
 #[tokio::test]
@@ -338,6 +342,28 @@ async fn a_request_of_which_nothing_was_sent_is_given_back() {
     drop(there);
     let broken = poll_fn(|cx| connection.poll_answer(&mut answer, cx)).await;
     assert!(broken.is_err() && connection.take_untouched().is_none());
+}
+
+#[tokio::test]
+async fn a_connection_on_which_a_request_was_not_sent_to_its_end_serves_no_other() {
+    let (mut connection, mut there) = pair();
+    let mut request = asking("POST");
+    // More than the sockets take.
+    *request.body_mut() = RequestBody::Whole(Full::new(vec![b'x'; 8 * 1_024 * 1_024].into()));
+    let mut answer = connection.begin(&mut request);
+    assert!(
+        poll_fn(|cx| Poll::Ready(connection.poll_answer(&mut answer, cx)))
+            .await
+            .is_pending()
+    );
+    there
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    drop(there);
+    poll_fn(|cx| connection.poll_answer(&mut answer, cx)).await.unwrap();
+    poll_fn(|cx| connection.poll_rest(cx)).await;
+    assert!(connection.is_over() && connection.has_no_rest() && !connection.is_good());
 }
 
 /// How hyper reads the same.

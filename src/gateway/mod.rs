@@ -48,6 +48,7 @@ use crate::{
     upstream::{
         self, Arrival, Upstreams,
         body::Body,
+        glance::Seen,
         headers::{ScrubSettings, Scrubbed, Scrubber},
         lifeline::{Asked, Ground, Holder, Lifeline},
         target::Target,
@@ -145,7 +146,8 @@ impl Gateway {
         visit: &mut Visit<'_>,
     ) -> Result<Response<Body>, Error> {
         let now = visit.now;
-        let target = Target::read(&head)?;
+        let seen = Seen::from(&*head);
+        let target = Target::read(seen)?;
         visit.arrived_at(&target);
         if let Some(manner) = self.asked_in(&target) {
             return Ok(Box::pin(self.answer(manner, *head, &target, peer.address, visit)).await);
@@ -157,7 +159,7 @@ impl Gateway {
             return Err(Error::MethodUnsupported);
         }
         let origin = self.routes.origin(target.host(), target.port()).ok_or(Error::NoRoute)?;
-        visit.reader = Reader::of(&head, &origin);
+        visit.reader = Reader::of(seen, &origin);
         let (scrubbed, credential) = self.scrubber.scrub(head, body, target, peer.address);
 
         visit.address = address_of(&scrubbed, peer.address);

@@ -1,10 +1,13 @@
 //! Who reads the answer: a browser that navigates, or something that parses it.
 
-use http::{HeaderMap, HeaderName, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::{
     policy::{Client, Initiator, Origin},
-    upstream::{glance::Glance, headers::is_grpc},
+    upstream::{
+        glance::{Glance, Seen},
+        headers::is_grpc,
+    },
 };
 
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -32,16 +35,16 @@ impl Default for Reader {
 }
 
 impl Reader {
-    pub(super) fn of(parts: &Parts, origin: &Origin) -> Self {
-        let is_grpc = is_grpc(parts);
-        let there = Glance::at(&parts.headers);
+    pub(super) fn of<'a>(head: impl Into<Seen<'a>>, origin: &Origin) -> Self {
+        let head = head.into();
+        let is_grpc = is_grpc(&head);
         Self {
             client: match is_grpc {
                 true => Client::Programmatic,
-                false => client(&parts.method, &parts.headers, there),
+                false => client(&head),
             },
-            initiator: match there.has(Glance::ORIGIN) || there.has(Glance::SEC_FETCH) {
-                true => initiator(&parts.headers, origin),
+            initiator: match head.has(Glance::ORIGIN) || head.has(Glance::SEC_FETCH) {
+                true => initiator(&head.headers, origin),
                 // Nobody but a browser says more.
                 false => Initiator::OwnSite,
             },
@@ -56,18 +59,19 @@ impl Reader {
 }
 
 /// Tells a navigation from a fetch: what the browser says of itself counts most, then what it accepts (N-009).
-fn client(method: &Method, headers: &HeaderMap, there: Glance) -> Client {
-    if there.has(Glance::UPGRADE) && *method == Method::GET && says(headers, &header::UPGRADE, "websocket") {
+fn client(head: &Seen<'_>) -> Client {
+    let (method, headers) = (&head.method, &head.headers);
+    if head.has(Glance::UPGRADE) && *method == Method::GET && says(headers, &header::UPGRADE, "websocket") {
         return Client::WebSocket;
     }
     if is_preflight(method, headers) {
         return Client::Preflight;
     }
     // First what a program most often lacks: the rest need not be looked for then.
-    if !there.has(Glance::ACCEPT) || !accepts_html(headers) {
+    if !head.has(Glance::ACCEPT) || !accepts_html(headers) {
         return Client::Programmatic;
     }
-    let scripted = there.has(Glance::X_REQUESTED_WITH) && says(headers, &X_REQUESTED_WITH, "xmlhttprequest");
+    let scripted = head.has(Glance::X_REQUESTED_WITH) && says(headers, &X_REQUESTED_WITH, "xmlhttprequest");
     let fetched = headers.contains_key(&SEC_FETCH_MODE) && !says(headers, &SEC_FETCH_MODE, "navigate");
     let part = headers.contains_key(&SEC_FETCH_DEST)
         && !["document", "frame", "iframe"]

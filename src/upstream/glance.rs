@@ -1,6 +1,8 @@
 //! One look at all headers of a request in the place of a search for each that matters: most are not there.
 
-use http::HeaderMap;
+use std::ops::Deref;
+
+use http::{HeaderMap, request::Parts};
 
 /// Which of the headers that somebody asks about are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,8 +15,10 @@ impl Glance {
     pub const COOKIE: Self = Self(1 << 3);
     pub const ORIGIN: Self = Self(1 << 4);
     pub const SEC_FETCH: Self = Self(1 << 5);
-    pub const UPGRADE: Self = Self(1 << 6);
-    pub const X_REQUESTED_WITH: Self = Self(1 << 7);
+    pub const TRANSFER_ENCODING: Self = Self(1 << 6);
+    pub const UPGRADE: Self = Self(1 << 7);
+    pub const VIA: Self = Self(1 << 8);
+    pub const X_REQUESTED_WITH: Self = Self(1 << 9);
 
     /// Looks at each name once.
     pub fn at(headers: &HeaderMap) -> Self {
@@ -25,7 +29,9 @@ impl Glance {
             "cookie" => Self::COOKIE.0,
             "origin" => Self::ORIGIN.0,
             "sec-fetch-dest" | "sec-fetch-mode" | "sec-fetch-site" => Self::SEC_FETCH.0,
+            "transfer-encoding" => Self::TRANSFER_ENCODING.0,
             "upgrade" => Self::UPGRADE.0,
+            "via" => Self::VIA.0,
             "x-requested-with" => Self::X_REQUESTED_WITH.0,
             _ => 0,
         });
@@ -35,6 +41,37 @@ impl Glance {
     /// Whether this header is there.
     pub fn has(self, header: Self) -> bool {
         self.0 & header.0 != 0
+    }
+}
+
+/// The head of a request, and what of it was seen at a glance; as it is borrowed, it stays what was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    head: &'a Parts,
+    there: Glance,
+}
+
+impl Seen<'_> {
+    /// Whether this header is there.
+    pub fn has(&self, header: Glance) -> bool {
+        self.there.has(header)
+    }
+}
+
+impl<'a> From<&'a Parts> for Seen<'a> {
+    fn from(head: &'a Parts) -> Self {
+        Self {
+            head,
+            there: Glance::at(&head.headers),
+        }
+    }
+}
+
+impl Deref for Seen<'_> {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        self.head
     }
 }
 
@@ -53,7 +90,9 @@ mod tests {
             ("sec-fetch-dest", Glance::SEC_FETCH),
             ("sec-fetch-mode", Glance::SEC_FETCH),
             ("sec-fetch-site", Glance::SEC_FETCH),
+            ("transfer-encoding", Glance::TRANSFER_ENCODING),
             ("upgrade", Glance::UPGRADE),
+            ("via", Glance::VIA),
             ("x-requested-with", Glance::X_REQUESTED_WITH),
         ];
         for (name, header) in each {

@@ -46,6 +46,8 @@ pub struct Scrubbed {
     pub(super) body: Incoming,
     pub(super) target: Target,
     pub(super) forwarded_for: Vec<IpAddr>,
+    /// How many gateways like this one it has passed (RFC 9110 §7.6.3).
+    hops: usize,
     /// The client's side of a WebSocket to be (RFC 6455 §4.2.1).
     pub(super) upgrade: Option<OnUpgrade>,
     /// The `Authorization` header as it came, for an application that has said that it is its own.
@@ -174,6 +176,10 @@ impl Scrubber {
         }
         // Whoever passes the request on writes the host anew: it need not be taken away first.
         remove_all(&mut parts.headers, |name| name != "host" && self.taken.takes(name));
+        let hops = match there.has(Glance::VIA) {
+            true => forwarded::hops(&parts.headers),
+            false => 0,
+        };
         let cookies = match there.has(Glance::COOKIE) {
             true => {
                 if parts.version == Version::HTTP_2 {
@@ -189,6 +195,7 @@ impl Scrubber {
             body,
             target,
             forwarded_for,
+            hops,
             upgrade,
             authorization: as_it_came,
         };
@@ -336,7 +343,7 @@ impl Scrubbed {
 
     /// How many gateways like this one it has passed (RFC 9110 §7.6.3).
     pub fn hops(&self) -> usize {
-        forwarded::hops(&self.parts.headers)
+        self.hops
     }
 
     /// What a trusted proxy reported of where the request came from; without the peer.

@@ -279,6 +279,7 @@ impl Upstream {
             forwarded_for,
             upgrade,
             authorization,
+            ..
         } = request;
         let authorization = authorization
             .filter(|_| self.settings.authorization == AuthorizationOwner::Application && !permit.is_bare());

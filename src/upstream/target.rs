@@ -8,6 +8,8 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
+use super::glance::{Glance, Seen};
+
 /// A request target that every program reads alike (I1, I2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -28,10 +30,13 @@ impl Target {
     ///
     /// # Errors
     /// When two programs could read any of them differently.
-    pub fn read(parts: &Parts) -> Result<Self, AmbiguousTarget> {
-        one_framing(&parts.headers)?;
-        let (host, port) = host_and_port(authority(parts)?)?;
-        let path_and_query = canonical(parts.uri.path_and_query())?;
+    pub fn read<'a>(head: impl Into<Seen<'a>>) -> Result<Self, AmbiguousTarget> {
+        let head = head.into();
+        if head.has(Glance::TRANSFER_ENCODING) {
+            one_framing(&head.headers)?;
+        }
+        let (host, port) = host_and_port(authority(&head)?)?;
+        let path_and_query = canonical(head.uri.path_and_query())?;
         Ok(Self {
             host: lower(host),
             port,

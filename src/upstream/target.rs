@@ -10,14 +10,17 @@ use http::{
 
 use super::glance::{Glance, Seen};
 
-/// A request target that every program reads alike (I1, I2).
+/// A request target that every program reads alike (I1, I2); whoever notes it shares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    host: Arc<str>,
+pub struct Target(Arc<Read>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    host: Box<str>,
     port: Option<u16>,
     path_and_query: PathAndQuery,
     /// Where the path encodes what a route may spell plainly: the path as it is compared.
-    compared: Option<Arc<String>>,
+    compared: Option<String>,
 }
 
 /// Why a request target is ambiguous: 400.
@@ -36,44 +39,45 @@ impl Target {
             one_framing(&head.headers)?;
         }
         let (host, port) = host_and_port(authority(&head)?)?;
-        let path_and_query = canonical(head.uri.path_and_query())?;
-        Ok(Self {
-            host: lower(host),
+        let (path_and_query, compared) = canonical(head.uri.path_and_query())?;
+        let read = Read {
+            host: host.to_ascii_lowercase().into(),
             port,
-            compared: compared(path_and_query.path()),
             path_and_query,
-        })
+            compared,
+        };
+        Ok(Self(read.into()))
     }
 
     /// Lower case, without port and without a trailing dot; IPv6 in brackets.
     pub fn host(&self) -> &str {
-        &self.host
+        &self.0.host
     }
 
     pub fn port(&self) -> Option<u16> {
-        self.port
+        self.0.port
     }
 
     /// As it is compared with routes and rules: nothing is encoded that they can spell plainly. What is sent upstream may
     /// have more of it encoded, as it came, for to some applications that is another path (RFC 3986 §2.2).
     pub fn path(&self) -> &str {
-        match &self.compared {
+        match &self.0.compared {
             Some(path) => path,
-            None => self.path_and_query.path(),
+            None => self.0.path_and_query.path(),
         }
     }
 
     pub fn query(&self) -> Option<&str> {
-        self.path_and_query.query()
+        self.0.path_and_query.query()
     }
 
     /// Path and query, as they are sent upstream.
     pub fn path_and_query(&self) -> &str {
-        self.path_and_query.as_str()
+        self.0.path_and_query.as_str()
     }
 
     pub(super) fn to_uri(&self) -> Uri {
-        Uri::from(self.path_and_query.clone())
+        Uri::from(self.0.path_and_query.clone())
     }
 }
 
@@ -146,26 +150,37 @@ fn port(rest: &str) -> Result<Option<u16>, AmbiguousTarget> {
     port.map(Some).ok_or(AmbiguousTarget("its Host has no proper port"))
 }
 
-fn lower(host: &str) -> Arc<str> {
-    match host.bytes().any(|b| b.is_ascii_uppercase()) {
-        true => host.to_ascii_lowercase().into(),
-        false => host.into(),
-    }
-}
-
-fn canonical(target: Option<&PathAndQuery>) -> Result<PathAndQuery, AmbiguousTarget> {
+/// The target as it is sent, and its path as it is compared where that is another.
+fn canonical(target: Option<&PathAndQuery>) -> Result<(PathAndQuery, Option<String>), AmbiguousTarget> {
     let target = target.filter(|target| target.as_str().starts_with('/'));
     let target = target.ok_or(AmbiguousTarget("its target is not a path"))?;
-    let path = decoded(target.path())?;
-    unambiguous_segments(&path)?;
     if target.query().is_some_and(|query| !query.is_ascii()) {
         return Err(AmbiguousTarget("its query is not ASCII"));
     }
+    // One look is enough for most of them.
+    if is_plain(target.path()) {
+        return Ok((target.clone(), None));
+    }
+    let path = decoded(target.path())?;
+    unambiguous_segments(&path)?;
+    let compared = compared(&path);
     let (Cow::Owned(path), query) = (path, target.query()) else {
-        return Ok(target.clone());
+        return Ok((target.clone(), compared));
     };
     let rewritten = query.map_or(path.clone(), |query| format!("{path}?{query}"));
-    PathAndQuery::try_from(rewritten).map_err(|_| AmbiguousTarget("its path cannot be written plainly"))
+    let rewritten = PathAndQuery::try_from(rewritten);
+    let rewritten = rewritten.map_err(|_| AmbiguousTarget("its path cannot be written plainly"))?;
+    Ok((rewritten, compared))
+}
+
+/// Whether nothing in a path is encoded or may be read differently, and no segment begins like one that is removed.
+fn is_plain(path: &str) -> bool {
+    let mut before = b' ';
+    path.bytes().all(|byte| {
+        let pair = (before, byte);
+        before = byte;
+        stands_for_itself(byte) && !matches!(pair, (b'/', b'/' | b'.'))
+    })
 }
 
 /// Whether a character may stand in a path as it is: to many applications it is the same when it is encoded.
@@ -174,7 +189,7 @@ fn may_be_plain(byte: u8) -> bool {
 }
 
 /// The path with that decoded; `None` where none of it is encoded.
-fn compared(path: &str) -> Option<Arc<String>> {
+fn compared(path: &str) -> Option<String> {
     if !path.as_bytes().contains(&b'%') {
         return None;
     }
@@ -205,13 +220,17 @@ fn compared(path: &str) -> Option<Arc<String>> {
             }
         }
     }
-    Some(plain.into())
+    Some(plain)
+}
+
+/// Whether a byte of a path means itself to every program.
+const fn stands_for_itself(byte: u8) -> bool {
+    byte > b' ' && byte < 0x7f && !matches!(byte, b'%' | b'\\' | b';' | b'#')
 }
 
 /// The path with no character encoded that need not be (RFC 3986 §6.2.2).
 fn decoded(path: &str) -> Result<Cow<'_, str>, AmbiguousTarget> {
-    let plain = |b: u8| b > b' ' && b < 0x7f && !matches!(b, b'%' | b'\\' | b';' | b'#');
-    if path.bytes().all(plain) {
+    if path.bytes().all(stands_for_itself) {
         return Ok(Cow::Borrowed(path));
     }
     let mut decoded = String::with_capacity(path.len());
@@ -223,7 +242,7 @@ fn decoded(path: &str) -> Result<Cow<'_, str>, AmbiguousTarget> {
                 return Err(AmbiguousTarget("its path has a % that encodes nothing"));
             };
             push_encoded(&mut decoded, (high << 4) | low)?;
-        } else if plain(byte) {
+        } else if stands_for_itself(byte) {
             decoded.push(byte.into());
         } else {
             return Err(AmbiguousTarget("its path has characters that are read differently"));
@@ -359,6 +378,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_plain_at_one_look_is_plain_at_every_look(path in "/[a-zA-Z%;./\\\\~\u{0}-\u{ff}]{0,8}") {
+            if is_plain(&path) {
+                prop_assert!(matches!(decoded(&path), Ok(Cow::Borrowed(same)) if same == path));
+                prop_assert!(unambiguous_segments(&path).is_ok() && compared(&path).is_none());
+            }
+        }
+
         #[test]
         fn an_accepted_target_is_read_again_as_itself(path in "(/[a-zA-Z0-9%;.\\\\~_-]{0,6}){1,4}", query in "(\\?[a-z%/.]{0,5})?") {
             if let Ok(target) = read(&format!("{path}{query}"), "a") {

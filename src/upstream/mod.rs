@@ -35,7 +35,7 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicUsize},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
@@ -306,35 +306,35 @@ impl Upstream {
                 }
             })?,
         };
-        let mut request = Request::new(body);
-        *request.method_mut() = parts.method;
-        *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = match &self.settings.prefix {
+        let received = std::mem::replace(&mut parts.version, Version::HTTP_11);
+        parts.uri = match &self.settings.prefix {
             Some(prefix) => prefix.inside(&target),
             None => target.to_uri(),
         };
-        let mut headers = parts.headers;
-        self.settings.edits.request.apply_to_request(&mut headers);
+        // What the server noted there concerns the client's connection alone.
+        parts.extensions = Extensions::new();
+        let headers = &mut parts.headers;
+        self.settings.edits.request.apply_to_request(headers);
         let site = self.site(arrival.origin);
         let host = match (self.settings.preserve_host, self.instances.first()) {
             (false, Some(instance)) => &instance.host,
             (true, _) | (_, None) => &site.authority,
         };
         headers.insert(header::HOST, host.clone());
-        forwarded::write(arrival.peer, &site, &forwarded_for, parts.version, &mut headers);
+        forwarded::write(arrival.peer, &site, &forwarded_for, received, headers);
         if let Some(prefix) = &self.settings.prefix
             && let Ok(prefix) = HeaderValue::try_from(&*prefix.path)
         {
             headers.insert(prefix::X_FORWARDED_PREFIX, prefix);
         }
         if let Some(identity) = permit.identity() {
-            template::write(identity, &self.settings.identity_headers, &mut headers)?;
+            template::write(identity, &self.settings.identity_headers, headers)?;
         }
         if let Some(authorization) = authorization {
             headers.insert(header::AUTHORIZATION, authorization);
         }
-        vouched.write(&mut headers);
-        if progress.is_some() && http_body::Body::size_hint(request.body()).exact().is_none() {
+        vouched.write(headers);
+        if progress.is_some() && http_body::Body::size_hint(&body).exact().is_none() {
             // Said aloud, for without it a GET is sent without its body.
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
@@ -342,8 +342,7 @@ impl Upstream {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
-        *request.headers_mut() = headers;
-        Ok((request, progress, upgrade))
+        Ok((Request::from_parts(*parts, body), progress, upgrade))
     }
 
     /// Says of the application's places what they are called outside, where it cannot know.

@@ -35,7 +35,10 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicUsize},
 };
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version,
+    header::{self, Entry},
+};
 use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
@@ -400,15 +403,19 @@ fn sole((response, lease): (Response<Incoming>, Lease)) -> (Answered, Option<Loa
 
 /// Removes what concerned the connection to the upstream alone (RFC 9110 §7.6.1).
 fn clean(headers: &mut HeaderMap) {
-    let going = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).count();
-    if going == 0 {
-        return;
-    }
+    let mut going = headers.keys().filter(|name| is_hop_by_hop(name.as_str()));
+    let only_connection = match (going.next(), going.next()) {
+        (None, _) => return,
+        (Some(only), None) => *only == header::CONNECTION,
+        (Some(_), Some(_)) => false,
+    };
     // What most answers say of their connection nominates nothing.
     let is_kept = |line: &HeaderValue| line.as_bytes().eq_ignore_ascii_case(b"keep-alive");
-    if going == 1 && headers.contains_key(header::CONNECTION) && headers.get_all(header::CONNECTION).iter().all(is_kept)
+    if only_connection
+        && let Entry::Occupied(lines) = headers.entry(header::CONNECTION)
+        && lines.iter().all(is_kept)
     {
-        headers.remove(header::CONNECTION);
+        lines.remove();
         return;
     }
     remove_nominated(headers);

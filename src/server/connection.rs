@@ -4,10 +4,11 @@ use std::{
     any::Any,
     convert::Infallible,
     error::Error,
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    task::coop::unconstrained,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -76,7 +78,7 @@ where
         .max_buf_size(limits.header_bytes.max(BUFFER))
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    let outcome = match closing.run_until_cancelled(&mut connection).await {
+    let outcome = match unless_cancelled(&mut connection, &closing).await {
         Some(outcome) => outcome,
         None => {
             Pin::new(&mut connection).graceful_shutdown();
@@ -88,6 +90,35 @@ where
         linger(parts.io.into_inner()).await;
     }
     outcome.map_err(Into::into)
+}
+
+/// What the work comes to, or nothing once the token is cancelled.
+///
+/// The token's own way asks to be woken anew whenever the work gets on; here that is asked for once.
+async fn unless_cancelled<T>(work: &mut (impl Future<Output = T> + Unpin), token: &CancellationToken) -> Option<T> {
+    if token.is_cancelled() {
+        return None;
+    }
+    // Asked once, it must not put off its answer because much was done in this turn.
+    let mut cancelled = pin!(unconstrained(token.cancelled()));
+    let mut waker: Option<Waker> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = Pin::new(&mut *work).poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        let is_cancelled = match &waker {
+            Some(waker) if waker.will_wake(cx.waker()) => token.is_cancelled(),
+            Some(_) | None => {
+                waker = Some(cx.waker().clone());
+                cancelled.as_mut().poll(cx).is_ready()
+            }
+        };
+        match is_cancelled {
+            true => Poll::Ready(None),
+            false => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Why a connection ended before its time.
@@ -174,7 +205,7 @@ type Panic = Box<dyn Any + Send>;
 
 /// The outcome, or the panic instead; the future is not touched again after one.
 async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panic> {
-    std::future::poll_fn(move |cx| {
+    poll_fn(move |cx| {
         let mut poll = || Pin::as_mut(&mut future).poll(cx);
         match catch_unwind(AssertUnwindSafe(&mut poll)) {
             Ok(Poll::Pending) => Poll::Pending,

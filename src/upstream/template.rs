@@ -145,11 +145,9 @@ pub(super) fn write(
                 let value = header.value(text).map_err(|Unwritable| header.refused())?;
                 headers.append(header.name.clone(), value);
             }
-            None => {
-                for value in identity_header(identity, header)? {
-                    headers.append(header.name.clone(), value);
-                }
-            }
+            None => header.tell(identity, |value| {
+                headers.append(header.name.clone(), value);
+            })?,
         }
     }
     Ok(())
@@ -160,14 +158,21 @@ pub(super) fn write(
 /// # Errors
 /// As for all of them.
 pub fn identity_header(identity: &Identity, header: &IdentityHeader) -> Result<Vec<HeaderValue>, UpstreamError> {
-    let values = || {
-        let texts = header.template.fill(identity, &header.form)?;
-        texts.iter().map(|text| header.value(text)).collect::<Result<_, _>>()
-    };
-    values().map_err(|Unwritable| header.refused())
+    let mut values = Vec::new();
+    header.tell(identity, |value| values.push(value))?;
+    Ok(values)
 }
 
 impl IdentityHeader {
+    /// Hands over each value.
+    fn tell(&self, identity: &Identity, mut take: impl FnMut(HeaderValue)) -> Result<(), UpstreamError> {
+        let told = self.template.fill(identity, &self.form, |text| {
+            take(self.value(text)?);
+            Ok(())
+        });
+        told.map_err(|Unwritable| self.refused())
+    }
+
     fn value(&self, text: &str) -> Result<HeaderValue, Unwritable> {
         let bytes = self.form.written(text)?;
         HeaderValue::from_bytes(&bytes).map_err(|_| Unwritable)
@@ -209,7 +214,12 @@ const NOT_PLAIN: AsciiSet = CONTROLS.add(b'%');
 impl Template {
     /// The text as one, for what is no list.
     pub(super) fn one(&self, identity: &Identity) -> Result<Option<String>, Unwritable> {
-        self.fill(identity, &Form::default()).map(|mut texts| texts.pop())
+        let mut one = None;
+        self.fill(identity, &Form::default(), |text| {
+            one = Some(text.to_owned());
+            Ok(())
+        })?;
+        Ok(one)
     }
 
     /// What is told where that is one text of the identity as it is, which nothing need be put together for; empty where
@@ -228,73 +238,97 @@ impl Template {
         filters.is_empty().then(|| text.unwrap_or_default())
     }
 
-    /// Nothing when a claim is missing or empty.
-    fn fill(&self, identity: &Identity, form: &Form) -> Result<Vec<String>, Unwritable> {
+    /// Hands over the text, or each of them where a list is repeated; nothing when a claim is missing or empty.
+    fn fill(
+        &self,
+        identity: &Identity,
+        form: &Form,
+        mut take: impl FnMut(&str) -> Result<(), Unwritable>,
+    ) -> Result<(), Unwritable> {
         if let (Lists::Repeated, [Piece::Hole(source, filters)]) = (&form.lists, self.pieces.as_slice()) {
-            let (Values::One(values) | Values::List(values)) = source.values(identity, form)?;
-            let values = values.into_iter().map(|value| filtered(value, filters).into_owned());
-            return Ok(values.filter(|value| !value.is_empty()).collect());
+            return source.each(identity, form, |value, _| match &*filtered(value, filters) {
+                "" => Ok(()),
+                value => take(value),
+            });
         }
         let mut text = String::new();
         for piece in &self.pieces {
             let before = text.len();
             piece.fill(identity, form, &mut text)?;
             if text.len() == before {
-                return Ok(Vec::new());
+                return Ok(());
             }
         }
-        Ok(vec![text])
+        take(&text)
     }
 }
 
 impl Piece {
     fn fill(&self, identity: &Identity, form: &Form, text: &mut String) -> Result<(), Unwritable> {
-        match self {
+        let (source, filters) = match self {
             Self::Text(literal) => {
                 text.push_str(literal);
-                Ok(())
+                return Ok(());
             }
-            Self::Hole(source, filters) => {
-                let delimiter = match (source, &form.lists) {
-                    (Source::Scopes, _) => " ",
-                    (_, Lists::Joined(delimiter)) => delimiter,
-                    (_, Lists::Repeated) => ",",
-                };
-                source.values(identity, form)?.join(delimiter, filters, text)
+            Self::Hole(source, filters) => (source, filters),
+        };
+        let delimiter = match (source, &form.lists) {
+            (Source::Scopes, _) => " ",
+            (_, Lists::Joined(delimiter)) => delimiter,
+            (_, Lists::Repeated) => ",",
+        };
+        let mut is_first = true;
+        source.each(identity, form, |value, share| {
+            let value = filtered(value, filters);
+            // It would be read as two.
+            if share == Share::Member && value.contains(delimiter) {
+                return Err(Unwritable);
             }
-        }
+            if !std::mem::take(&mut is_first) {
+                text.push_str(delimiter);
+            }
+            text.push_str(&value);
+            Ok(())
+        })
     }
 }
 
-/// What fills a hole, before filters.
-enum Values<'a> {
-    /// At most one, which nobody takes apart.
-    One(Vec<Cow<'a, str>>),
-    List(Vec<Cow<'a, str>>),
+/// What a value is of all that fills a hole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// All of it, which nobody takes apart.
+    Whole,
+    /// A member of a list.
+    Member,
 }
 
 impl Source {
-    fn values<'a>(&self, identity: &'a Identity, form: &Form) -> Result<Values<'a>, Unwritable> {
-        let one = |value: Option<&'a str>| Values::One(value.into_iter().map(Cow::Borrowed).collect());
-        let groups = || {
-            identity
-                .groups
-                .iter()
-                .map(|group| &**group)
-                .filter(|group| form.tells(group))
-        };
-        Ok(match self {
-            Self::User => one(identity.username.as_deref()),
-            Self::Email => one(identity.email.as_deref()),
+    /// Hands over what fills the hole, before filters.
+    fn each(
+        &self,
+        identity: &Identity,
+        form: &Form,
+        mut take: impl FnMut(&str, Share) -> Result<(), Unwritable>,
+    ) -> Result<(), Unwritable> {
+        let whole = match self {
+            Self::User => identity.username.as_deref(),
+            Self::Email => identity.email.as_deref(),
+            Self::Subject => Some(identity.subject.as_str()),
+            Self::Issuer => Some(identity.issuer.as_str()),
             // "No groups" would be a lie.
             Self::Groups if identity.groups_unknown => return Err(Unwritable),
-            Self::Groups => Values::List(groups().map(Cow::Borrowed).collect()),
-            Self::Scopes => Values::List(identity.scopes.iter().map(Cow::Borrowed).collect()),
-            Self::Subject => one(Some(identity.subject.as_str())),
-            Self::Issuer => one(Some(identity.issuer.as_str())),
-            Self::Claim(path) if identity.claims.is_elsewhere(path) => return Err(Unwritable),
-            Self::Claim(path) => claimed(identity.claims.at(path))?,
-        })
+            Self::Groups => {
+                let mut told = identity.groups.iter().filter(|group| form.tells(group));
+                return told.try_for_each(|group| take(group, Share::Member));
+            }
+            Self::Scopes => return identity.scopes.iter().try_for_each(|scope| take(scope, Share::Member)),
+            Self::Claim(path) => match identity.claims.at(path) {
+                Some(value) => return claimed(value, take),
+                None if identity.claims.is_elsewhere(path) => return Err(Unwritable),
+                None => None,
+            },
+        };
+        whole.map_or(Ok(()), |text| take(text, Share::Whole))
     }
 }
 
@@ -304,46 +338,24 @@ impl Form {
     }
 }
 
-fn claimed(value: Option<&Value>) -> Result<Values<'_>, Unwritable> {
-    Ok(match value {
-        None | Some(Value::Null | Value::Object(_)) => Values::One(Vec::new()),
-        Some(Value::String(text)) => Values::One(vec![text.into()]),
-        Some(value @ (Value::Number(_) | Value::Bool(_))) => Values::One(vec![value.to_string().into()]),
-        Some(Value::Array(members)) => {
-            let texts = members.iter().map(|member| member.as_str().map(Cow::Borrowed));
-            Values::List(texts.collect::<Option<_>>().ok_or(Unwritable)?)
-        }
-    })
+fn claimed(value: &Value, mut take: impl FnMut(&str, Share) -> Result<(), Unwritable>) -> Result<(), Unwritable> {
+    match value {
+        Value::Null | Value::Object(_) => Ok(()),
+        Value::String(text) => take(text, Share::Whole),
+        Value::Number(_) | Value::Bool(_) => take(&value.to_string(), Share::Whole),
+        Value::Array(members) => members
+            .iter()
+            .try_for_each(|member| take(member.as_str().ok_or(Unwritable)?, Share::Member)),
+    }
 }
 
-fn filtered<'a>(value: Cow<'a, str>, filters: &[Filter]) -> Cow<'a, str> {
-    filters.iter().fold(value, |value, filter| match filter {
+fn filtered<'a>(value: &'a str, filters: &[Filter]) -> Cow<'a, str> {
+    filters.iter().fold(value.into(), |value, filter| match filter {
         Filter::Lower => value.to_lowercase().into(),
         Filter::Upper => value.to_uppercase().into(),
         Filter::LocalPart => value.split_once('@').map_or("", |(local, _)| local).to_owned().into(),
         Filter::Domain => value.split_once('@').map_or("", |(_, domain)| domain).to_owned().into(),
     })
-}
-
-impl Values<'_> {
-    fn join(self, delimiter: &str, filters: &[Filter], text: &mut String) -> Result<(), Unwritable> {
-        let (values, is_list) = match self {
-            Self::One(values) => (values, false),
-            Self::List(values) => (values, true),
-        };
-        for (index, value) in values.into_iter().enumerate() {
-            let value = filtered(value, filters);
-            // It would be read as two.
-            if is_list && value.contains(delimiter) {
-                return Err(Unwritable);
-            }
-            if index > 0 {
-                text.push_str(delimiter);
-            }
-            text.push_str(&value);
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

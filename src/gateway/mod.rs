@@ -249,8 +249,13 @@ impl Gateway {
 
 /// Methods are told apart by case (RFC 9110 §9.1), and some applications read `post` as POST all the same (I1).
 fn is_unsupported(method: &Method) -> bool {
-    let in_small_letters = || method.as_str().bytes().any(|b| b.is_ascii_lowercase());
-    matches!(*method, Method::CONNECT | Method::TRACE) || in_small_letters()
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            false
+        }
+        Method::CONNECT | Method::TRACE => true,
+        ref other => other.as_str().bytes().any(|b| b.is_ascii_lowercase()),
+    }
 }
 
 /// Where the client is, as far as trusted proxies vouch for it (I7).

@@ -207,7 +207,7 @@ impl<'a> Visit<'a> {
     }
 
     /// Finishes the answer; the line is written when this is dropped.
-    pub(super) fn end(mut self, response: &mut Response<Body>) {
+    pub(super) fn end(&mut self, response: &mut Response<Body>) {
         self.keep_private(response);
         self.status = Some(response.status());
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
 pub use claims::{ClaimPath, Claims};
-pub use peer::{OVER_UNIX, Peer, UNKNOWN, Vouchers};
+pub use peer::{OVER_UNIX, Peer, Told, UNKNOWN, Vouchers};
 pub use proxies::Proxies;
 pub use strength::{Shortfall, Strength, auth_time};
 

@@ -192,10 +192,7 @@ impl Gateway {
             Decision::Allow(permit) => {
                 visit.allowed(&permit);
                 let vouched = self.vouch(&permit, &origin, &credential, visit, now)?;
-                let arrival = Arrival {
-                    origin: &origin,
-                    peer: peer.address,
-                };
+                let arrival = Arrival { origin: &origin, peer };
                 let lifeline = self.lifeline(asked, &permit, visit);
                 let stopwatch = Stopwatch::start();
                 let answer = self

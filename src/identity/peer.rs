@@ -3,10 +3,12 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
+
+use http::HeaderValue;
 
 use crate::{certificate::Certificate, time::Timestamp};
 
@@ -23,6 +25,19 @@ pub struct Peer {
     pub address: IpAddr,
     /// Absent where no certificate was presented, and where there was no handshake.
     presented: Option<Arc<Presented>>,
+    /// As the first request of its connection had it written.
+    told: Arc<OnceLock<Told>>,
+}
+
+/// How applications are told where a peer is that asks at a site.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub address: IpAddr,
+    pub site: Box<str>,
+    /// `X-Forwarded-For`; none where there is no word for the address.
+    pub chain: Option<HeaderValue>,
+    /// `Forwarded` (RFC 7239).
+    pub forwarded: Option<HeaderValue>,
 }
 
 /// A certificate that was verified in the handshake.
@@ -53,6 +68,7 @@ impl Peer {
         Self {
             address,
             presented: None,
+            told: Arc::default(),
         }
     }
 
@@ -67,6 +83,11 @@ impl Peer {
     #[must_use]
     pub fn seen_at(self, address: IpAddr) -> Self {
         Self { address, ..self }
+    }
+
+    /// How applications are told of it, if that was not `written` before; of one elsewhere or at another site, it may be.
+    pub fn told(&self, written: impl FnOnce() -> Told) -> &Told {
+        self.told.get_or_init(written)
     }
 
     /// The certificate, as long as it lasts and those who vouched for it count.

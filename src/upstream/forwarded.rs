@@ -1,10 +1,13 @@
 //! What the application is told of where a request came from (RFC 7239, RFC 9110 §7.6.3).
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
-use crate::policy::Origin;
+use crate::{
+    identity::{Peer, Told},
+    policy::Origin,
+};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -49,21 +52,39 @@ impl Site {
 }
 
 /// Writes the whole family anew, from the socket, from trusted proxies and from the configuration (I7, I8).
-pub(super) fn write(peer: IpAddr, site: &Site, before: &[IpAddr], received: Version, headers: &mut HeaderMap) {
-    let (chain, forwarded) = chains(before.iter().copied().chain([peer]), &site.tail);
+pub(super) fn write(peer: &Peer, site: &Site, before: &[IpAddr], received: Version, headers: &mut HeaderMap) {
     headers.insert(PROTO, HeaderValue::from_static(site.scheme));
     headers.insert(PORT, site.port.clone());
     headers.insert(HOST, site.authority.clone());
-    for (name, value) in [(FOR, chain), (header::FORWARDED, forwarded)] {
-        if value.is_empty() {
-            continue;
-        }
-        if let Ok(value) = HeaderValue::from_bytes(&value) {
-            headers.insert(name, value);
+    let told = told(peer, site, before);
+    for (name, value) in [(FOR, &told.chain), (header::FORWARDED, &told.forwarded)] {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
         }
     }
     let via = if received == Version::HTTP_2 { VIA_HTTP_2 } else { VIA };
     headers.append(header::VIA, HeaderValue::from_static(via));
+}
+
+/// Most clients come without proxies, and with one connection to one site: what is told of them is written once.
+fn told<'a>(peer: &'a Peer, site: &Site, before: &[IpAddr]) -> Cow<'a, Told> {
+    let write = || {
+        let (chain, forwarded) = chains(before.iter().copied().chain([peer.address]), &site.tail);
+        let value = |text: Vec<u8>| HeaderValue::from_bytes(&text).ok().filter(|value| !value.is_empty());
+        Told {
+            address: peer.address,
+            site: (*site.tail).into(),
+            chain: value(chain),
+            forwarded: value(forwarded),
+        }
+    };
+    if !before.is_empty() {
+        return Cow::Owned(write());
+    }
+    match peer.told(write) {
+        told if told.address == peer.address && *told.site == *site.tail => Cow::Borrowed(told),
+        _ => Cow::Owned(write()),
+    }
 }
 
 /// What `X-Forwarded-For` and `Forwarded` say of the way from the client to here.
@@ -143,6 +164,38 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::Scheme;
+
+    /// `X-Forwarded-For` and `Forwarded`.
+    fn written(peer: &Peer, host: &str, before: &[IpAddr]) -> [String; 2] {
+        let origin = Origin {
+            scheme: Scheme::Https,
+            host: host.into(),
+            port: None,
+        };
+        let mut headers = HeaderMap::new();
+        write(peer, &Site::of(&origin), before, Version::HTTP_11, &mut headers);
+        [FOR, header::FORWARDED].map(|name| headers[name].to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn i7_what_was_written_once_is_told_of_nobody_else_and_at_no_other_site() {
+        let peer = Peer::at([192, 0, 2, 1].into());
+        let client = IpAddr::from([198, 51, 100, 7]);
+        for _ in 0..2 {
+            let here = ["192.0.2.1", "for=192.0.2.1;host=\"a\";proto=https"];
+            assert_eq!(written(&peer, "a", &[]), here);
+            let elsewhere = ["192.0.2.1", "for=192.0.2.1;host=\"b\";proto=https"];
+            assert_eq!(written(&peer, "b", &[]), elsewhere);
+            let behind = [
+                "198.51.100.7, 192.0.2.1",
+                "for=198.51.100.7, for=192.0.2.1;host=\"a\";proto=https",
+            ];
+            assert_eq!(written(&peer, "a", &[client]), behind);
+            let other = ["198.51.100.7", "for=198.51.100.7;host=\"a\";proto=https"];
+            assert_eq!(written(&peer.clone().seen_at(client), "a", &[]), other);
+        }
+    }
 
     proptest! {
         #[test]

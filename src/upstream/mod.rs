@@ -31,7 +31,6 @@ pub mod wire;
 
 use std::{
     borrow::Cow,
-    net::IpAddr,
     sync::{Arc, OnceLock, atomic::AtomicUsize},
 };
 
@@ -52,6 +51,7 @@ pub use settings::{
 pub use template::identity_header;
 
 use crate::{
+    identity::Peer,
     oauth::jwt::SigningKey,
     policy::{Origin, Permit, RouteId},
     telemetry::Metrics,
@@ -75,7 +75,7 @@ use vouch::Vouched;
 #[derive(Clone, Debug)]
 pub struct Arrival<'a> {
     pub origin: &'a Origin,
-    pub peer: IpAddr,
+    pub peer: &'a Peer,
 }
 
 /// What an upstream did instead of answering.

@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request:
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 pub use super::template::{
-    Encoding, Filter, Form, GroupFilter, IdentityHeader, Lists, MAX_VALUE_BYTES, Piece, Source, Template,
+    Encoding, Filter, Form, GroupFilter, IdentityHeader, IdentityHeaders, Lists, MAX_VALUE_BYTES, Piece, Source,
+    Template,
 };
 use super::{forwarded, glance::Glance, target::Target};
 use crate::{identity::Proxies, secret::Secret};

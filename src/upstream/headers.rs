@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    header::{self, Entry},
+    request::Parts,
+};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 pub use super::template::{
@@ -498,15 +502,14 @@ impl OwnCookies {
     /// Takes the gateway's own cookies; the others stay as they are, byte by byte (N-123).
     fn take(&self, headers: &mut HeaderMap) -> Vec<(String, String)> {
         let mut taken = Vec::new();
-        if !headers.contains_key(header::COOKIE) {
+        let Entry::Occupied(lines) = headers.entry(header::COOKIE) else {
             return taken;
-        }
-        let lines: Vec<HeaderValue> = headers.get_all(header::COOKIE).iter().cloned().collect();
+        };
         let kept: Vec<_> = lines.iter().filter_map(|line| self.split(line, &mut taken)).collect();
         if taken.is_empty() {
             return taken;
         }
-        headers.remove(header::COOKIE);
+        lines.remove();
         for line in kept {
             headers.append(header::COOKIE, line);
         }

@@ -1,6 +1,6 @@
 //! Who reads the answer: a browser that navigates, or something that parses it.
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
 use crate::{
     policy::{Client, Initiator, Origin},
@@ -35,13 +35,13 @@ impl Default for Reader {
 }
 
 impl Reader {
-    pub(super) fn of<'a>(head: impl Into<Seen<'a>>, origin: &Origin) -> Self {
+    pub(super) fn of<'a>(head: impl Into<Seen<&'a Parts>>, origin: &Origin) -> Self {
         let head = head.into();
         let is_grpc = is_grpc(&head);
         Self {
             client: match is_grpc {
                 true => Client::Programmatic,
-                false => client(&head),
+                false => client(head),
             },
             initiator: match head.has(Glance::ORIGIN) || head.has(Glance::SEC_FETCH) {
                 true => initiator(&head.headers, origin),
@@ -59,7 +59,7 @@ impl Reader {
 }
 
 /// Tells a navigation from a fetch: what the browser says of itself counts most, then what it accepts (N-009).
-fn client(head: &Seen<'_>) -> Client {
+fn client(head: Seen<&Parts>) -> Client {
     let (method, headers) = (&head.method, &head.headers);
     if head.has(Glance::UPGRADE) && *method == Method::GET && says(headers, &header::UPGRADE, "websocket") {
         return Client::WebSocket;

@@ -13,7 +13,11 @@ pub use super::template::{
     Encoding, Filter, Form, GroupFilter, IdentityHeader, IdentityHeaders, Lists, MAX_VALUE_BYTES, Piece, Source,
     Template,
 };
-use super::{forwarded, glance::Glance, target::Target};
+use super::{
+    forwarded,
+    glance::{Glance, Seen},
+    target::Target,
+};
 use crate::{identity::Proxies, secret::Secret};
 
 /// What the scrubber removes, beside the families it always removes.
@@ -166,9 +170,14 @@ impl Scrubber {
     }
 
     /// Takes out everything that only the gateway may say, and hands over the credential.
-    pub fn scrub(&self, parts: Box<Parts>, body: Incoming, target: Target, peer: IpAddr) -> (Scrubbed, Credential) {
-        let mut parts = parts;
-        let there = Glance::at(&parts.headers);
+    pub fn scrub(
+        &self,
+        head: Seen<Box<Parts>>,
+        body: Incoming,
+        target: Target,
+        peer: IpAddr,
+    ) -> (Scrubbed, Credential) {
+        let (there, mut parts) = head.into_head();
         let upgrade = there.has(Glance::UPGRADE) && asks_for_websocket(&parts);
         let upgrade = upgrade.then(|| on_upgrade(&mut parts));
         let (authorization, as_it_came) = match there.has(Glance::AUTHORIZATION) {

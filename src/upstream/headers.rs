@@ -46,7 +46,13 @@ pub struct Scrubber {
 pub(super) struct Taken {
     /// Folded; they are the operator's, so that nobody else can make them collide.
     identity_headers: HashSet<Box<str>, foldhash::fast::RandomState>,
+    /// How any of them begins.
+    initials: Initials,
 }
+
+/// Some of the characters that folded names begin with, and perhaps others.
+#[derive(Debug, Default)]
+struct Initials(u64);
 
 /// A request that says nothing in the gateway's name; only a scrubber makes one.
 #[derive(Debug)]
@@ -156,9 +162,16 @@ const X_FAMILIES: &[&str] = &[
 impl Scrubber {
     pub fn new(settings: ScrubSettings) -> Self {
         let names = settings.identity_headers.iter();
-        let identity_headers = names.map(|name| folded(name.as_str()).into()).collect();
+        let identity_headers: HashSet<Box<str>, _> = names.map(|name| folded(name.as_str()).into()).collect();
+        let taken = Taken {
+            initials: identity_headers
+                .iter()
+                .map(|name| Initials::of(name))
+                .fold(Initials::default(), Initials::and),
+            identity_headers,
+        };
         Self {
-            taken: Arc::new(Taken { identity_headers }),
+            taken: taken.into(),
             emitted: settings.identity_headers,
             own_cookies: OwnCookies(settings.cookie_name.into()),
             trusted_proxies: settings.trusted_proxies,
@@ -296,6 +309,10 @@ impl Taken {
     }
 
     fn takes(&self, name: &str) -> bool {
+        // Most are told apart by how they begin, for that is alike in every spelling.
+        if !name.starts_with('x') && !begins_like_taken(name) && !self.initials.include(&Initials::of(name)) {
+            return false;
+        }
         // Names come in lower case; a dash is what most of the others are read as.
         match name
             .bytes()
@@ -308,6 +325,23 @@ impl Taken {
 
     fn takes_folded(&self, name: &str) -> bool {
         is_the_gateways(name) || self.identity_headers.contains(name)
+    }
+}
+
+impl Initials {
+    /// Of a name in any spelling.
+    fn of(name: &str) -> Self {
+        let first = name.chars().next().map_or('-', fold);
+        // Letters do not meet each other in the lowest six bits.
+        Self(1 << (u32::from(first) & 63))
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn include(&self, other: &Self) -> bool {
+        self.0 & other.0 != 0
     }
 }
 
@@ -368,11 +402,14 @@ impl Scrubbed {
 
 /// A name as many programs read it: lower case, and everything but letters and digits is a dash (I4).
 pub fn folded(name: &str) -> String {
-    let fold = |c: char| match c.is_ascii_alphanumeric() {
+    name.chars().map(fold).collect()
+}
+
+fn fold(c: char) -> char {
+    match c.is_ascii_alphanumeric() {
         true => c.to_ascii_lowercase(),
         false => '-',
-    };
-    name.chars().map(fold).collect()
+    }
 }
 
 /// Removes what any `Connection` line names, in whatever case (RFC 9110 §7.6.1).
@@ -696,6 +733,25 @@ mod tests {
             sent.get_all("cookie").iter().collect::<Vec<_>>(),
             ["a=1;b=\"2\"; a=3", "c=4; d"]
         );
+    }
+
+    #[test]
+    fn i4_an_identity_header_goes_in_every_spelling_however_it_begins() {
+        for (emitted, sent) in [
+            ("staff", "Staff"),
+            ("staff-id", "staff_id"),
+            ("_staff", ".Staff"),
+            ("9lives", "9Lives"),
+            ("!a", "-a"),
+        ] {
+            let scrubber = Scrubber::new(ScrubSettings {
+                identity_headers: vec![HeaderName::from_static("x-other"), HeaderName::from_static(emitted)],
+                ..ScrubSettings::default()
+            });
+            let mut sent = headers(&[(sent, "spoof"), ("accept", "a")]);
+            scrubber.clean(&mut sent);
+            assert_eq!(sent, headers(&[("accept", "a")]), "{emitted}");
+        }
     }
 
     #[test]

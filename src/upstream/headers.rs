@@ -355,20 +355,21 @@ pub(super) fn is_the_gateways(name: &str) -> bool {
     }
 }
 
-/// Two letters tell most of what comes with a request from what is taken.
+/// A few letters tell most of what comes with a request from what is taken.
 fn begins_like_taken(name: &str) -> bool {
     matches!(
         name.as_bytes(),
         [b'a', b'u', ..]
-            | [b'c', b'f' | b'l' | b'o', ..]
+            | [b'c', b'f' | b'l', ..]
+            | [b'c', b'o', b'n', ..]
             | [b'e', b'x', ..]
             | [b'f', b'a' | b'o', ..]
             | [b'h', b'o' | b't', ..]
             | [b'i', b'm', ..]
             | [b'k', b'e' | b'u', ..]
             | [b'o', b'i', ..]
-            | [b'p', b'r', ..]
-            | [b'r', b'e', ..]
+            | [b'p', b'r', b'o', ..]
+            | [b'r', b'e', b'm', ..]
             | [b's', b'm', ..]
             | [b't', b'e' | b'r', ..]
             | [b'u', b'p', ..]

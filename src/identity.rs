@@ -4,6 +4,7 @@ mod claims;
 mod peer;
 mod proxies;
 mod strength;
+mod words;
 
 use std::{fmt, sync::Arc};
 
@@ -14,6 +15,7 @@ pub use claims::{ClaimPath, Claims};
 pub use peer::{OVER_UNIX, Peer, Told, UNKNOWN, Vouchers};
 pub use proxies::Proxies;
 pub use strength::{Shortfall, Strength, auth_time};
+pub use words::Words;
 
 use crate::time::Timestamp;
 
@@ -162,6 +164,8 @@ pub struct Identity {
     pub claims: Claims,
     /// When the proof ends.
     pub expires_at: Timestamp,
+    /// What an application was told of them.
+    pub words: Words,
 }
 
 impl Identity {

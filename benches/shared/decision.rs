@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::json;
 use vestibule::{
     config::{self, Settings, Surroundings},
-    identity::{Claims, Identity, Issuer, Proof, ProviderId, Scopes, Subject},
+    identity::{Claims, Identity, Issuer, Proof, ProviderId, Scopes, Subject, Words},
     policy::{self, Authentication, Client, Decision, Initiator, Lookup, RequestFacts, Route},
     time::Timestamp,
 };
@@ -124,5 +124,6 @@ fn ann() -> Identity {
         scopes: Scopes::parse("openid read write"),
         claims: Claims::from_json(claims.to_string().as_bytes()).unwrap(),
         expires_at: NOW.plus(Duration::from_secs(60)),
+        words: Words::default(),
     }
 }

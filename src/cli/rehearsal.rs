@@ -10,7 +10,7 @@ use crate::{
         Settings,
         rehearsal::{Expectation, Person, Rehearsal},
     },
-    identity::{Claims, Identity, Proof, Scopes, Subject, TokenError},
+    identity::{Claims, Identity, Proof, Scopes, Subject, TokenError, Words},
     policy::{
         Access, Admission, Authentication, Candidate, Case, Challenge, Decision, Finding, Initiator, Lookup,
         OnForbidden, RequestFacts, Route, decide,
@@ -245,6 +245,7 @@ fn identity(provider: &provider::Settings, person: &Person, proof: Proof, now: T
         }),
         claims,
         expires_at: now.plus(LIFE),
+        words: Words::default(),
     })
 }
 
@@ -261,7 +262,7 @@ fn told(settings: &Settings, route: &Route, identity: &Identity) -> Vec<(HeaderN
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         (name.clone(), Told::Value(value))
     });
-    let headers = upstream.into_iter().flat_map(|upstream| &upstream.identity_headers);
+    let headers = upstream.into_iter().flat_map(|upstream| &*upstream.identity_headers);
     headers
         .map(|header| {
             let told = match upstream::identity_header(identity, header) {

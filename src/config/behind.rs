@@ -71,7 +71,7 @@ pub(super) fn upstream(
         preserve_host,
         prefix: prefix(&table.strip_prefix, &table.exact, urls, server, load),
         edits: edits::edits(edited, load),
-        identity_headers: told.headers,
+        identity_headers: told.headers.into(),
         strip: told.strip,
         vouching: told.vouching,
         authorization: AuthorizationOwner::default(),

@@ -1,6 +1,6 @@
 //! Who reads the answer: a browser that navigates, or something that parses it.
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 
 use crate::{
     policy::{Client, Initiator, Origin},
@@ -35,13 +35,13 @@ impl Default for Reader {
 }
 
 impl Reader {
-    pub(super) fn of<'a>(head: impl Into<Seen<'a>>, origin: &Origin) -> Self {
+    pub(super) fn of<'a>(head: impl Into<Seen<&'a Parts>>, origin: &Origin) -> Self {
         let head = head.into();
         let is_grpc = is_grpc(&head);
         Self {
             client: match is_grpc {
                 true => Client::Programmatic,
-                false => client(&head),
+                false => client(head),
             },
             initiator: match head.has(Glance::ORIGIN) || head.has(Glance::SEC_FETCH) {
                 true => initiator(&head.headers, origin),
@@ -59,7 +59,7 @@ impl Reader {
 }
 
 /// Tells a navigation from a fetch: what the browser says of itself counts most, then what it accepts (N-009).
-fn client(head: &Seen<'_>) -> Client {
+fn client(head: Seen<&Parts>) -> Client {
     let (method, headers) = (&head.method, &head.headers);
     if head.has(Glance::UPGRADE) && *method == Method::GET && says(headers, &header::UPGRADE, "websocket") {
         return Client::WebSocket;
@@ -72,15 +72,19 @@ fn client(head: &Seen<'_>) -> Client {
         return Client::Programmatic;
     }
     let scripted = head.has(Glance::X_REQUESTED_WITH) && says(headers, &X_REQUESTED_WITH, "xmlhttprequest");
-    let fetched = headers.contains_key(&SEC_FETCH_MODE) && !says(headers, &SEC_FETCH_MODE, "navigate");
-    let part = headers.contains_key(&SEC_FETCH_DEST)
-        && !["document", "frame", "iframe"]
-            .iter()
-            .any(|dest| says(headers, &SEC_FETCH_DEST, dest));
-    if scripted || fetched || part {
+    let part = head.has(Glance::SEC_FETCH) && !is_fetched_as_page(headers);
+    if scripted || part {
         return Client::Programmatic;
     }
     Client::Navigation
+}
+
+/// Whether nothing of what the browser says of the fetch speaks against it (Fetch Metadata Request Headers §2.1, §2.2).
+fn is_fetched_as_page(headers: &HeaderMap) -> bool {
+    let mode = headers.get(&SEC_FETCH_MODE);
+    let dest = headers.get(&SEC_FETCH_DEST);
+    mode.is_none_or(|mode| is(mode, "navigate"))
+        && dest.is_none_or(|dest| ["document", "frame", "iframe"].iter().any(|page| is(dest, page)))
 }
 
 /// Exactly what browsers send of their own accord, and no body.
@@ -98,10 +102,11 @@ fn accepts_html(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .any(|range| range.trim().eq_ignore_ascii_case("text/html"))
+        .map(HeaderValue::as_bytes)
+        .filter(|value| value.is_ascii())
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .filter_map(|range| range.split(|byte| *byte == b';').next())
+        .any(|range| range.trim_ascii().eq_ignore_ascii_case(b"text/html"))
 }
 
 /// Whose page asked: fetch metadata where the browser sends it, else the `Origin` header (RFC 6454 §7).
@@ -125,9 +130,11 @@ fn is_origin(sent: &[u8], origin: &Origin) -> bool {
 }
 
 fn says(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
-    headers
-        .get(name)
-        .is_some_and(|sent| sent.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+    headers.get(name).is_some_and(|sent| is(sent, value))
+}
+
+fn is(sent: &HeaderValue, value: &str) -> bool {
+    sent.as_bytes().eq_ignore_ascii_case(value.as_bytes())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::certificate::Name;
-use crate::identity::{Claims, Identity, Issuer, ProviderId, Scopes, Strength, Subject};
+use crate::identity::{Claims, Identity, Issuer, ProviderId, Scopes, Strength, Subject, Words};
 
 const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
 
@@ -87,6 +87,7 @@ fn identity(proof: Proof) -> Identity {
             ("auth_time", json!(NOW.unix() - 60)),
         ]),
         expires_at: NOW.plus(std::time::Duration::from_secs(60)),
+        words: Words::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     settings::{BearerKind, BearerSettings},
 };
 use crate::{
-    identity::{ClaimNames, Identity, Proof, TokenError},
+    identity::{ClaimNames, Identity, Proof, TokenError, Words},
     oauth::{
         access_token::{self, AccessToken},
         introspection,
@@ -154,6 +154,7 @@ impl Bearer {
             scopes: token.scopes,
             claims: token.claims,
             expires_at,
+            words: Words::default(),
         }
     }
 }

@@ -18,6 +18,7 @@ use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    task::coop::unconstrained,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -98,7 +99,8 @@ async fn unless_cancelled<T>(work: &mut (impl Future<Output = T> + Unpin), token
     if token.is_cancelled() {
         return None;
     }
-    let mut cancelled = pin!(token.cancelled());
+    // Asked once, it must not put off its answer because much was done in this turn.
+    let mut cancelled = pin!(unconstrained(token.cancelled()));
     let mut waker: Option<Waker> = None;
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = Pin::new(&mut *work).poll(cx) {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{KeyId, Ticket};
 use crate::{
-    identity::{ClaimNames, Identity, Proof},
+    identity::{ClaimNames, Identity, Proof, Words},
     oauth::token::Login,
     secret::{Fingerprint, random_text},
     time::Timestamp,
@@ -112,6 +112,7 @@ impl Session {
             scopes: login.scopes.clone(),
             claims: login.claims.clone(),
             expires_at,
+            words: Words::default(),
         }
     }
 }

@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        identity::{Claims as IdentityClaims, Issuer, Proof, ProviderId, Scopes, Subject},
+        identity::{Claims as IdentityClaims, Issuer, Proof, ProviderId, Scopes, Subject, Words},
         policy::Scheme,
     };
 
@@ -250,6 +250,7 @@ mod tests {
             scopes: Scopes::default(),
             claims: IdentityClaims::default(),
             expires_at: NOW.plus(Duration::from_secs(3_600)),
+            words: Words::default(),
         }
     }
 

@@ -44,34 +44,45 @@ impl Glance {
     }
 }
 
-/// The head of a request, and what of it was seen at a glance; as it is borrowed, it stays what was seen.
+/// The head of a request, and what of it was seen at a glance; as nobody changes the one, the other stays true.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
-    head: &'a Parts,
+pub struct Seen<H> {
+    head: H,
     there: Glance,
 }
 
-impl Seen<'_> {
+impl<H: Deref<Target = Parts>> Seen<H> {
     /// Whether this header is there.
     pub fn has(&self, header: Glance) -> bool {
         self.there.has(header)
     }
-}
 
-impl<'a> From<&'a Parts> for Seen<'a> {
-    fn from(head: &'a Parts) -> Self {
-        Self {
-            head,
-            there: Glance::at(&head.headers),
+    /// The same, for whoever only reads it.
+    pub fn borrowed(&self) -> Seen<&Parts> {
+        Seen {
+            head: &self.head,
+            there: self.there,
         }
+    }
+
+    /// What was seen, and the head, which may change now.
+    pub fn into_head(self) -> (Glance, H) {
+        (self.there, self.head)
     }
 }
 
-impl Deref for Seen<'_> {
+impl<H: Deref<Target = Parts>> From<H> for Seen<H> {
+    fn from(head: H) -> Self {
+        let there = Glance::at(&head.headers);
+        Self { head, there }
+    }
+}
+
+impl<H: Deref<Target = Parts>> Deref for Seen<H> {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        self.head
+        &self.head
     }
 }
 

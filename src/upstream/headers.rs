@@ -2,13 +2,22 @@
 
 use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    header::{self, Entry},
+    request::Parts,
+};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 pub use super::template::{
-    Encoding, Filter, Form, GroupFilter, IdentityHeader, Lists, MAX_VALUE_BYTES, Piece, Source, Template,
+    Encoding, Filter, Form, GroupFilter, IdentityHeader, IdentityHeaders, Lists, MAX_VALUE_BYTES, Piece, Source,
+    Template,
 };
-use super::{forwarded, glance::Glance, target::Target};
+use super::{
+    forwarded,
+    glance::{Glance, Seen},
+    target::Target,
+};
 use crate::{identity::Proxies, secret::Secret};
 
 /// What the scrubber removes, beside the families it always removes.
@@ -37,7 +46,13 @@ pub struct Scrubber {
 pub(super) struct Taken {
     /// Folded; they are the operator's, so that nobody else can make them collide.
     identity_headers: HashSet<Box<str>, foldhash::fast::RandomState>,
+    /// How any of them begins.
+    initials: Initials,
 }
+
+/// Some of the characters that folded names begin with, and perhaps others.
+#[derive(Debug, Default)]
+struct Initials(u64);
 
 /// A request that says nothing in the gateway's name; only a scrubber makes one.
 #[derive(Debug)]
@@ -147,9 +162,16 @@ const X_FAMILIES: &[&str] = &[
 impl Scrubber {
     pub fn new(settings: ScrubSettings) -> Self {
         let names = settings.identity_headers.iter();
-        let identity_headers = names.map(|name| folded(name.as_str()).into()).collect();
+        let identity_headers: HashSet<Box<str>, _> = names.map(|name| folded(name.as_str()).into()).collect();
+        let taken = Taken {
+            initials: identity_headers
+                .iter()
+                .map(|name| Initials::of(name))
+                .fold(Initials::default(), Initials::and),
+            identity_headers,
+        };
         Self {
-            taken: Arc::new(Taken { identity_headers }),
+            taken: taken.into(),
             emitted: settings.identity_headers,
             own_cookies: OwnCookies(settings.cookie_name.into()),
             trusted_proxies: settings.trusted_proxies,
@@ -161,9 +183,14 @@ impl Scrubber {
     }
 
     /// Takes out everything that only the gateway may say, and hands over the credential.
-    pub fn scrub(&self, parts: Box<Parts>, body: Incoming, target: Target, peer: IpAddr) -> (Scrubbed, Credential) {
-        let mut parts = parts;
-        let there = Glance::at(&parts.headers);
+    pub fn scrub(
+        &self,
+        head: Seen<Box<Parts>>,
+        body: Incoming,
+        target: Target,
+        peer: IpAddr,
+    ) -> (Scrubbed, Credential) {
+        let (there, mut parts) = head.into_head();
         let upgrade = there.has(Glance::UPGRADE) && asks_for_websocket(&parts);
         let upgrade = upgrade.then(|| on_upgrade(&mut parts));
         let (authorization, as_it_came) = match there.has(Glance::AUTHORIZATION) {
@@ -282,6 +309,10 @@ impl Taken {
     }
 
     fn takes(&self, name: &str) -> bool {
+        // Most are told apart by how they begin, for that is alike in every spelling.
+        if !name.starts_with('x') && !begins_like_taken(name) && !self.initials.include(&Initials::of(name)) {
+            return false;
+        }
         // Names come in lower case; a dash is what most of the others are read as.
         match name
             .bytes()
@@ -297,6 +328,23 @@ impl Taken {
     }
 }
 
+impl Initials {
+    /// Of a name in any spelling.
+    fn of(name: &str) -> Self {
+        let first = name.chars().next().map_or('-', fold);
+        // Letters do not meet each other in the lowest six bits.
+        Self(1 << (u32::from(first) & 63))
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn include(&self, other: &Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 /// Whether a folded name is one that the gateway takes out on every route, whatever the routes tell.
 pub(super) fn is_the_gateways(name: &str) -> bool {
     match name.strip_prefix("x-") {
@@ -307,20 +355,21 @@ pub(super) fn is_the_gateways(name: &str) -> bool {
     }
 }
 
-/// Two letters tell most of what comes with a request from what is taken.
+/// A few letters tell most of what comes with a request from what is taken.
 fn begins_like_taken(name: &str) -> bool {
     matches!(
         name.as_bytes(),
         [b'a', b'u', ..]
-            | [b'c', b'f' | b'l' | b'o', ..]
+            | [b'c', b'f' | b'l', ..]
+            | [b'c', b'o', b'n', ..]
             | [b'e', b'x', ..]
             | [b'f', b'a' | b'o', ..]
             | [b'h', b'o' | b't', ..]
             | [b'i', b'm', ..]
             | [b'k', b'e' | b'u', ..]
             | [b'o', b'i', ..]
-            | [b'p', b'r', ..]
-            | [b'r', b'e', ..]
+            | [b'p', b'r', b'o', ..]
+            | [b'r', b'e', b'm', ..]
             | [b's', b'm', ..]
             | [b't', b'e' | b'r', ..]
             | [b'u', b'p', ..]
@@ -354,11 +403,14 @@ impl Scrubbed {
 
 /// A name as many programs read it: lower case, and everything but letters and digits is a dash (I4).
 pub fn folded(name: &str) -> String {
-    let fold = |c: char| match c.is_ascii_alphanumeric() {
+    name.chars().map(fold).collect()
+}
+
+fn fold(c: char) -> char {
+    match c.is_ascii_alphanumeric() {
         true => c.to_ascii_lowercase(),
         false => '-',
-    };
-    name.chars().map(fold).collect()
+    }
 }
 
 /// Removes what any `Connection` line names, in whatever case (RFC 9110 §7.6.1).
@@ -497,15 +549,14 @@ impl OwnCookies {
     /// Takes the gateway's own cookies; the others stay as they are, byte by byte (N-123).
     fn take(&self, headers: &mut HeaderMap) -> Vec<(String, String)> {
         let mut taken = Vec::new();
-        if !headers.contains_key(header::COOKIE) {
+        let Entry::Occupied(lines) = headers.entry(header::COOKIE) else {
             return taken;
-        }
-        let lines: Vec<HeaderValue> = headers.get_all(header::COOKIE).iter().cloned().collect();
+        };
         let kept: Vec<_> = lines.iter().filter_map(|line| self.split(line, &mut taken)).collect();
         if taken.is_empty() {
             return taken;
         }
-        headers.remove(header::COOKIE);
+        lines.remove();
         for line in kept {
             headers.append(header::COOKIE, line);
         }
@@ -683,6 +734,25 @@ mod tests {
             sent.get_all("cookie").iter().collect::<Vec<_>>(),
             ["a=1;b=\"2\"; a=3", "c=4; d"]
         );
+    }
+
+    #[test]
+    fn i4_an_identity_header_goes_in_every_spelling_however_it_begins() {
+        for (emitted, sent) in [
+            ("staff", "Staff"),
+            ("staff-id", "staff_id"),
+            ("_staff", ".Staff"),
+            ("9lives", "9Lives"),
+            ("!a", "-a"),
+        ] {
+            let scrubber = Scrubber::new(ScrubSettings {
+                identity_headers: vec![HeaderName::from_static("x-other"), HeaderName::from_static(emitted)],
+                ..ScrubSettings::default()
+            });
+            let mut sent = headers(&[(sent, "spoof"), ("accept", "a")]);
+            scrubber.clean(&mut sent);
+            assert_eq!(sent, headers(&[("accept", "a")]), "{emitted}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, StatusCode, uri::PathAndQuery};
 
 use rustls::pki_types::ServerName;
 
-use super::{Destination, Prefix, edits::RouteEdits, headers::IdentityHeader, vouch::Vouching};
+use super::{Destination, Prefix, edits::RouteEdits, headers::IdentityHeaders, vouch::Vouching};
 use crate::trust::{ClientCertificate, TrustRoots};
 
 /// Where a route's requests go, and how.
@@ -23,7 +23,7 @@ pub struct Settings {
     /// What the application does not see of the path.
     pub prefix: Option<Prefix>,
     pub edits: RouteEdits,
-    pub identity_headers: Vec<IdentityHeader>,
+    pub identity_headers: IdentityHeaders,
     /// What the application trusts beside them, and nobody may send.
     pub strip: Vec<HeaderName>,
     pub vouching: Vouching,

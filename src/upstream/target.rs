@@ -33,7 +33,7 @@ impl Target {
     ///
     /// # Errors
     /// When two programs could read any of them differently.
-    pub fn read<'a>(head: impl Into<Seen<'a>>) -> Result<Self, AmbiguousTarget> {
+    pub fn read<'a>(head: impl Into<Seen<&'a Parts>>) -> Result<Self, AmbiguousTarget> {
         let head = head.into();
         if head.has(Glance::TRANSFER_ENCODING) {
             one_framing(&head.headers)?;

@@ -1,6 +1,11 @@
 //! What the application is told of an identity.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::Deref,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -16,6 +21,38 @@ pub struct IdentityHeader {
     pub name: HeaderName,
     pub template: Template,
     pub form: Form,
+}
+
+/// All that an application asks to be told, under a number that nothing else has which is asked in this process.
+#[derive(Clone)]
+pub struct IdentityHeaders {
+    number: u64,
+    headers: Vec<IdentityHeader>,
+}
+
+impl fmt::Debug for IdentityHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of the number, nobody asks but whoever keeps what was written.
+        self.headers.fmt(f)
+    }
+}
+
+impl From<Vec<IdentityHeader>> for IdentityHeaders {
+    fn from(headers: Vec<IdentityHeader>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            headers,
+        }
+    }
+}
+
+impl Deref for IdentityHeaders {
+    type Target = [IdentityHeader];
+
+    fn deref(&self) -> &[IdentityHeader] {
+        &self.headers
+    }
 }
 
 /// Text with holes: `"{user}"`, `"{email|local_part|lower}"`.
@@ -135,21 +172,30 @@ pub const MAX_VALUE_BYTES: usize = 16 * 1024;
 /// When a claim has a character that no header can hold, or one that would make two values of one.
 pub(super) fn write(
     identity: &Identity,
-    templates: &[IdentityHeader],
+    asked: &IdentityHeaders,
     headers: &mut HeaderMap,
 ) -> Result<(), UpstreamError> {
-    for header in templates {
+    if let Some(words) = identity.words.kept(asked.number) {
+        for (name, value) in words {
+            headers.append(name, value.clone());
+        }
+        return Ok(());
+    }
+    let mut words = Vec::with_capacity(asked.len());
+    for header in asked.iter() {
         match header.template.plain(identity) {
             Some("") => {}
             Some(text) => {
                 let value = header.value(text).map_err(|Unwritable| header.refused())?;
-                headers.append(header.name.clone(), value);
+                words.push((header.name.clone(), value));
             }
-            None => header.tell(identity, |value| {
-                headers.append(header.name.clone(), value);
-            })?,
+            None => header.tell(identity, |value| words.push((header.name.clone(), value)))?,
         }
     }
+    for (name, value) in &words {
+        headers.append(name, value.clone());
+    }
+    identity.words.keep(asked.number, words);
     Ok(())
 }
 
@@ -362,7 +408,7 @@ fn filtered<'a>(value: &'a str, filters: &[Filter]) -> Cow<'a, str> {
 mod tests {
     use super::*;
     use crate::{
-        identity::{Issuer, Proof, ProviderId, Scopes, Subject},
+        identity::{Issuer, Proof, ProviderId, Scopes, Subject, Words},
         time::Timestamp,
         upstream::headers::{ScrubSettings, Scrubber},
     };
@@ -384,6 +430,7 @@ mod tests {
                 .into_iter()
                 .collect(),
             expires_at: Timestamp::from_unix(0),
+            words: Words::default(),
         }
     }
 
@@ -405,7 +452,7 @@ mod tests {
 
     fn written(piece: Piece, identity: &Identity) -> Result<Option<String>, UpstreamError> {
         let mut headers = HeaderMap::new();
-        write(identity, &[header("x-user", piece)], &mut headers)?;
+        write(identity, &vec![header("x-user", piece)].into(), &mut headers)?;
         Ok(headers
             .get("x-user")
             .map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap()))
@@ -431,11 +478,32 @@ mod tests {
             for source in [Source::User, Source::Email, Source::Subject, Source::Issuer] {
                 let header = header("x-user", hole(source.clone()));
                 let mut told = HeaderMap::new();
-                let short = write(somebody, std::slice::from_ref(&header), &mut told).ok();
+                let short = write(somebody, &vec![header.clone()].into(), &mut told).ok();
                 let short = short.map(|()| told.into_iter().map(|(_, value)| value).collect::<Vec<_>>());
                 assert_eq!(short, identity_header(somebody, &header).ok(), "{source:?}");
             }
         }
+    }
+
+    #[test]
+    fn each_application_is_told_what_it_asks_however_often() {
+        let somebody = identity(Some("ann"), &["staff".into()]);
+        let of = |piece| IdentityHeaders::from(vec![header("x-told", piece)]);
+        let (user, groups) = (of(hole(Source::User)), of(hole(Source::Groups)));
+        let told = |somebody: &Identity, asked: &IdentityHeaders| {
+            let mut headers = HeaderMap::new();
+            write(somebody, asked, &mut headers).unwrap();
+            headers["x-told"].to_str().unwrap().to_owned()
+        };
+        for _ in 0..2 {
+            assert_eq!(told(&somebody, &user), "ann");
+            assert_eq!(told(&somebody, &groups), "staff");
+        }
+        let other = Identity {
+            username: Some("bob".into()),
+            ..somebody.clone()
+        };
+        assert_eq!(told(&other, &user), "bob");
     }
 
     #[test]
@@ -558,7 +626,7 @@ mod tests {
             user in proptest::option::of("[a-zA-Z0-9 ._-]{1,20}"),
             groups in proptest::collection::vec("[a-z]{1,8}", 0..4),
         ) {
-            let templates = [header("x-user", hole(Source::User)), header("x-groups", hole(Source::Groups))];
+            let templates = IdentityHeaders::from(vec![header("x-user", hole(Source::User)), header("x-groups", hole(Source::Groups))]);
             let scrubber = Scrubber::new(ScrubSettings {
                 identity_headers: templates.iter().map(|header| header.name.clone()).collect(),
                 cookie_name: "vestibule".into(),

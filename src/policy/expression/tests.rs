@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::{
-    identity::{Claims, Identity, Issuer, Proof, ProviderId, Scopes, Subject},
+    identity::{Claims, Identity, Issuer, Proof, ProviderId, Scopes, Subject, Words},
     policy::{Client, Initiator, RequestFacts},
     time::Timestamp,
 };
@@ -43,6 +43,7 @@ fn ann() -> Identity {
         scopes: Scopes::parse("openid read"),
         claims: Claims::from_json(claims.to_string().as_bytes()).unwrap(),
         expires_at: NOW,
+        words: Words::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-use super::{METHOD_OVERRIDES, body::RequestBody, headers::folded};
+use super::{METHOD_OVERRIDES, headers::folded, upload::RequestBody};
 
 /// Whether a request may be sent once more, and what it takes to do so. Only what was never sent does not count.
 #[derive(Debug, Default)]

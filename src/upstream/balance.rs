@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     Balance, Upstream, UpstreamError,
-    body::RequestBody,
     condition::{Condition, Load},
     exchange::Exchange,
     instance::{Answered, Failed, Instance},
+    upload::RequestBody,
 };
 
 impl Upstream {

@@ -5,9 +5,9 @@ use std::{future::pending, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{
-    body::{Progress, UploadEnd},
     lease::Lease,
     lifeline::Lifeline,
+    upload::{Progress, UploadEnd},
 };
 
 /// For what was under way as the end of the answer came the other way; whoever has that has all that was asked for.

@@ -12,13 +12,14 @@ use http::Request;
 use super::{
     Upstream, UpstreamError,
     again::Again,
-    body::{Progress, RequestBody, Source, UploadEnd},
+    body::Source,
     headers::Taken,
     http1::Broken,
     instance::{Answered, Failed},
     lease::Lease,
     lifeline::{self, Lifeline},
     pool::Pool,
+    upload::{Progress, RequestBody, UploadEnd},
 };
 use crate::time::Alarm;
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 
-use super::{body::RequestBody, settings::GrpcService};
+use super::{settings::GrpcService, upload::RequestBody};
 
 pub(super) const PATH: &str = "/grpc.health.v1.Health/Check";
 

@@ -17,13 +17,14 @@ use tokio::{
 
 use super::{
     Settings, UpstreamError,
-    body::{RequestBody, Source},
+    body::Source,
     condition::Condition,
     grpc_health,
     instance::{Instance, Line},
     pool::Pool,
     settings::{HealthCheck, Question},
     trunk::{Trunk, Turn},
+    upload::RequestBody,
 };
 use crate::secret::random_bytes;
 

@@ -6,13 +6,14 @@ use http::{HeaderValue, Request, Response, header};
 
 use super::{
     Destination, DestinationScheme, Settings, Upstream, UpstreamError,
-    body::{RequestBody, Source},
+    body::Source,
     condition::{Condition, Load},
     dial::Dialer,
     exchange::Exchange,
     health::Checks,
     pool::Pool,
     trunk::Trunk,
+    upload::RequestBody,
 };
 use crate::telemetry::Metrics;
 

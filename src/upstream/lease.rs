@@ -13,9 +13,9 @@ use http_body::SizeHint;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    body::RequestBody,
     http1::{Broken, Connection, Upgraded},
     pool::Pool,
+    upload::RequestBody,
 };
 use crate::time::Alarm;
 

@@ -28,6 +28,7 @@ pub mod target;
 mod template;
 mod trunk;
 mod upgrade;
+mod upload;
 pub mod vouch;
 pub mod wire;
 
@@ -57,7 +58,7 @@ use crate::{
 };
 use again::Again;
 use assertion::Signer;
-use body::{Body, BodyError, Patience, Progress, RequestBody, Streamed};
+use body::{Body, BodyError, Patience, Streamed};
 use condition::Load;
 use exchange::Exchange;
 use forwarded::Site;
@@ -67,6 +68,7 @@ use instance::{Answered, Instance, Line};
 use lifeline::Lifeline;
 use prefix::Outside;
 
+use upload::{Progress, RequestBody};
 use vouch::Vouched;
 
 /// Where the client stands, for `X-Forwarded-*`, `Forwarded` and `Via`.

@@ -11,10 +11,11 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
     Upstream, UpstreamError,
-    body::{Progress, RequestBody, Source},
+    body::Source,
     exchange::{Exchange, fault_of_the_upload},
     instance::{Answered, Failed},
     trunk::{Trunk, Turn},
+    upload::{Progress, RequestBody},
 };
 use crate::time::Alarm;
 

@@ -26,10 +26,10 @@ use tokio::{
 
 use super::{
     UpstreamError,
-    body::RequestBody,
     dial::{Dialed, Dialer},
     heard::{Heard, Mark, Past},
     pool::{DRAWERS, thread_number},
+    upload::RequestBody,
     wire::Wire,
 };
 

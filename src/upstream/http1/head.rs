@@ -10,7 +10,7 @@ use hyper::ext::ReasonPhrase;
 use memchr::memchr_iter;
 
 use super::{Broken, chunks::Chunks};
-use crate::upstream::body::RequestBody;
+use crate::upstream::upload::RequestBody;
 
 /// How the end of a request's body is told (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

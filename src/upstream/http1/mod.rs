@@ -20,7 +20,7 @@ use http_body::SizeHint;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
-use super::{body::RequestBody, dial::Dialed};
+use super::{dial::Dialed, upload::RequestBody};
 use chunks::Next;
 use head::{Framing, Known};
 use outbox::{Outbox, Unsendable};

@@ -13,7 +13,7 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite;
 
 use super::head::{self, Sent};
-use crate::upstream::body::RequestBody;
+use crate::upstream::upload::RequestBody;
 
 #[derive(Debug)]
 pub(super) struct Outbox {

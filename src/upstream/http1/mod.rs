@@ -33,7 +33,7 @@ pub(super) struct Connection {
     stream: Stream,
     opened: Instant,
     outbox: Outbox,
-    /// What was written last.
+    /// Of the request: the answer to HEAD has no body.
     method: Method,
     /// What came and was not taken yet.
     read: BytesMut,
@@ -50,6 +50,7 @@ pub(super) struct Connection {
     /// Whether anything came since a request was begun.
     heard: bool,
     framing: Framing,
+    /// Whether the other side serves another request after this one, by its own word.
     keeps: bool,
     /// Empty, but with room: the next answer's.
     headers: HeaderMap,

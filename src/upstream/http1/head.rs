@@ -13,9 +13,8 @@ use super::{Broken, chunks::Chunks};
 use crate::upstream::upload::RequestBody;
 
 /// How the end of a request's body is told (RFC 9112 §6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    #[default]
     Nothing,
     /// Bytes that are still to be sent.
     Length(u64),
@@ -23,9 +22,8 @@ pub(super) enum Sent {
 }
 
 /// How the end of an answer's body is told (RFC 9112 §6.3).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) enum Framing {
-    #[default]
     Nothing,
     /// Bytes that are still to come.
     Length(u64),
@@ -101,11 +99,12 @@ pub(super) fn end(bytes: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-/// Reads a head that is whole. What concerns the connection alone is left out, where it names nothing else.
+/// Reads a head that is whole; none where it only says that an answer will come (RFC 9110 §15.2). What concerns the
+/// connection alone is left out, where it names nothing else.
 ///
 /// # Errors
 /// When it is none, or says in two ways where its body ends.
-pub(super) fn read(head: BytesMut, method: &Method, answer: &mut Response<()>) -> Result<Known, Broken> {
+pub(super) fn read(head: BytesMut, method: &Method, answer: &mut Response<()>) -> Result<Option<Known>, Broken> {
     let head = head.freeze();
     let mut lines = [const { MaybeUninit::uninit() }; LINES];
     let mut parsed = httparse::Response::new(&mut []);
@@ -117,6 +116,9 @@ pub(super) fn read(head: BytesMut, method: &Method, answer: &mut Response<()>) -
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Broken::Nonsense("it has no proper status"))?;
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(None);
+    }
     let reason = parsed.reason.unwrap_or_default();
     if Some(reason) != status.canonical_reason()
         && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
@@ -124,13 +126,6 @@ pub(super) fn read(head: BytesMut, method: &Method, answer: &mut Response<()>) -
         answer.extensions_mut().insert(reason);
     }
     *answer.status_mut() = status;
-    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        // It has no body, and nobody asks what else it says.
-        return Ok(Known {
-            framing: Framing::Nothing,
-            keeps: true,
-        });
-    }
     let headers = answer.headers_mut();
     headers.clear();
     headers.reserve(parsed.headers.len());
@@ -144,7 +139,7 @@ pub(super) fn read(head: BytesMut, method: &Method, answer: &mut Response<()>) -
             headers.append(name, value);
         }
     }
-    lines.conclude(method, status, headers)
+    Ok(Some(lines.conclude(method, status, headers)))
 }
 
 /// What the lines say of the connection and of the body's end.
@@ -218,7 +213,7 @@ impl Lines {
         }
     }
 
-    fn conclude(self, method: &Method, status: StatusCode, headers: &mut HeaderMap) -> Result<Known, Broken> {
+    fn conclude(self, method: &Method, status: StatusCode, headers: &mut HeaderMap) -> Known {
         match (self.coding, self.length) {
             // Where both stand, the chunks tell where the body ends (RFC 9112 §6.3).
             (Some(_), Some(_)) => drop(headers.remove(header::CONTENT_LENGTH)),
@@ -241,7 +236,7 @@ impl Lines {
             && (self.is_http_11 || self.keep_alive)
             && !matches!(framing, Framing::UntilClose)
             && status != StatusCode::SWITCHING_PROTOCOLS;
-        Ok(Known { framing, keeps })
+        Known { framing, keeps }
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::SizeHint;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
@@ -162,20 +162,16 @@ impl Connection {
         }
     }
 
-    /// The head of the answer, once it is whole; those that only say that one will come are passed over
-    /// (RFC 9110 §15.2).
+    /// The head of the answer, once it is whole; those that only say that one will come are passed over.
     fn head(&mut self, answer: &mut Response<()>) -> Result<Option<Known>, Broken> {
         while let Some(length) = head::end(&self.read, self.searched) {
             if length > MUCH {
                 return Err(Broken::Nonsense("its head is too long"));
             }
             self.searched = 0;
-            let known = head::read(self.read.split_to(length), &self.method, answer)?;
-            let status = answer.status();
-            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(known) = head::read(self.read.split_to(length), &self.method, answer)? {
                 return Ok(Some(known));
             }
-            answer.extensions_mut().clear();
             self.interim = self.interim.saturating_add(1);
             if self.interim > INTERIM {
                 return Err(Broken::Nonsense("it says again and again that an answer will come"));

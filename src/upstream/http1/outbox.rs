@@ -117,7 +117,7 @@ impl Outbox {
     /// Ready when all was sent.
     ///
     /// # Errors
-    /// When it cannot be; this is said once, and then nothing is sent any more.
+    /// When it cannot be. Where anything of it was sent this is said once, and then nothing is sent any more.
     pub(super) fn poll(
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
@@ -245,10 +245,9 @@ impl Outbox {
     }
 
     fn advance(&mut self, mut length: usize) {
-        self.state = match self.state {
-            State::Untouched => State::Open,
-            other => other,
-        };
+        if self.is_untouched() {
+            self.state = State::Open;
+        }
         let of_head = length.min(self.head.len().saturating_sub(self.sent));
         self.sent = self.sent.saturating_add(of_head);
         length = length.saturating_sub(of_head);

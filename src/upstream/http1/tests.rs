@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
